@@ -1,0 +1,1 @@
+"""netemu: a virtio-net link you can hold in your hand."""

@@ -1,0 +1,45 @@
+"""The Internet checksum (RFC 1071) over raw memory.
+
+Sums are kept in the machine's own (little-endian) order and swapped once at the end, which RFC 1071 section 2(B) allows:
+the one's-complement sum does not care in which byte order it is taken as long as it is always the same.
+"""
+
+from __future__ import annotations
+
+from netemu.jit import i64, kernel, load8, load16, load64
+
+
+@kernel
+def csum_partial(address: i64, size: i64, total: i64) -> i64:
+    """Add ``size`` bytes at ``address`` to an unfolded sum of little-endian 16-bit words.
+
+    An odd last byte counts as the low half of a word. The result stays below 2**62 for up to 2**30 bytes.
+    """
+    at = address
+    end = address + size
+    while at + 8 <= end:
+        word = load64(at)
+        total += (word & 0xFFFFFFFF) + ((word >> 32) & 0xFFFFFFFF)
+        at += 8
+    while at + 2 <= end:
+        total += load16(at)
+        at += 2
+    if at < end:
+        total += load8(at)
+    return total
+
+
+@kernel
+def csum_fold(total: i64) -> i64:
+    """Fold an unfolded sum to 16 bits, still little-endian and not complemented."""
+    total = (total & 0xFFFFFFFF) + ((total >> 32) & 0xFFFFFFFF)
+    total = (total & 0xFFFF) + (total >> 16)
+    total = (total & 0xFFFF) + (total >> 16)
+    return (total & 0xFFFF) + (total >> 16)
+
+
+@kernel
+def csum_swap(total: i64) -> i64:
+    """Fold a sum and swap its bytes: what an odd number of bytes in front of it does to it (RFC 1071 section 2(B))."""
+    folded = csum_fold(total)
+    return ((folded & 0xFF) << 8) | (folded >> 8)

@@ -1,0 +1,106 @@
+"""The only place that knows Numba: kernels, structs of numbers, and raw memory.
+
+What runs once per packet is written as *kernels*: small functions over integers and structs, in the part of Python that
+Numba compiles. There is one source for both ways of running it. By default kernels are compiled to machine code; with
+``NETEMU_JIT=0`` in the environment the very same functions run as ordinary Python, under a debugger, and every load and
+store is checked against the memory that was handed out by `allocate` or belongs to a `Struct`.
+
+Theory of operation
+-------------------
+* **Values are int64.** Fields, arguments and what loads return are signed 64-bit integers. A ring index that wraps at
+  65536 is masked where it is written (``& 0xFFFF``), so that it wraps alike in both ways of running.
+* **Memory is addresses.** A kernel reads and writes through host addresses (``load16(addr)``), never through arrays:
+  guest memory may be several mappings that another process owns, and a compiled access is then a single instruction.
+  An address that came from the other side of a ring passes `netemu.memory.translate` first.
+* **State is structs.** A `Struct` is a flat record of int64 fields, at a fixed address. Python holds the object and
+  reads its fields like any other; a kernel receives its address and looks at the same bytes through `pointer`.
+* **Entry points** (`@entry`) are the few kernels that Python calls. They take integers only, release the GIL and are
+  cached on disk, under a folder named after the hash of the package's source, since Numba itself notices a change only
+  in the file that holds the entry point. Everything they call is a `@kernel`.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from netemu.jit.memory import Buffer, allocate, i64
+from netemu.jit.mode import JIT
+from netemu.jit.structs import Struct, StructArray, array_of, struct
+
+if JIT and not TYPE_CHECKING:
+    from netemu.jit.compiled import (
+        entry,
+        fence,
+        kernel,
+        load8,
+        load16,
+        load16_acquire,
+        load16be,
+        load32,
+        load32be,
+        load64,
+        memcpy,
+        memset,
+        pointer,
+        store8,
+        store16,
+        store16_release,
+        store16be,
+        store32,
+        store32be,
+        store64,
+    )
+else:
+    from netemu.jit.interpreted import (
+        entry,
+        fence,
+        kernel,
+        load8,
+        load16,
+        load16_acquire,
+        load16be,
+        load32,
+        load32be,
+        load64,
+        memcpy,
+        memset,
+        pointer,
+        store8,
+        store16,
+        store16_release,
+        store16be,
+        store32,
+        store32be,
+        store64,
+    )
+
+__all__ = [
+    "JIT",
+    "Buffer",
+    "Struct",
+    "StructArray",
+    "allocate",
+    "array_of",
+    "entry",
+    "fence",
+    "i64",
+    "kernel",
+    "load8",
+    "load16",
+    "load16_acquire",
+    "load16be",
+    "load32",
+    "load32be",
+    "load64",
+    "memcpy",
+    "memset",
+    "pointer",
+    "store8",
+    "store16",
+    "store16_release",
+    "store16be",
+    "store32",
+    "store32be",
+    "store64",
+    "struct",
+]

@@ -1,0 +1,81 @@
+"""Host memory that kernels may touch, and the book of it that the interpreted mode checks against."""
+
+from __future__ import annotations
+
+import bisect
+import ctypes
+import weakref
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from netemu.jit.mode import JIT
+
+i64 = int
+"""A field or value of a kernel: a signed 64-bit integer."""
+
+
+class WildAccessError(AssertionError):
+    """A kernel touched memory that nobody allocated: a bug in netemu, seen only with ``NETEMU_JIT=0``."""
+
+
+class Ledger:
+    """The ranges of host memory that were handed out, kept sorted by start.
+
+    Only the interpreted mode consults it, so with compiled kernels nothing is entered.
+    """
+
+    def __init__(self) -> None:
+        self._starts: list[int] = []
+        self._ends: list[int] = []
+
+    def add(self, owner: Any, address: int, size: int) -> None:
+        """Enter ``size`` bytes at ``address`` for as long as ``owner`` lives."""
+        if JIT or size == 0:
+            return
+        at = bisect.bisect_left(self._starts, address)
+        self._starts.insert(at, address)
+        self._ends.insert(at, address + size)
+        weakref.finalize(owner, self._remove, address)
+
+    def _remove(self, address: int) -> None:
+        at = bisect.bisect_left(self._starts, address)
+        if at < len(self._starts) and self._starts[at] == address:
+            del self._starts[at], self._ends[at]
+
+    def check(self, address: int, size: int) -> None:
+        """Raise `WildAccessError` unless all of ``[address, address + size)`` lies in one range of the book."""
+        at = bisect.bisect_right(self._starts, address) - 1
+        if at < 0 or address + size > self._ends[at]:
+            raise WildAccessError(f"{size} bytes at {address:#x} belong to no allocation")
+
+
+LEDGER = Ledger()
+
+
+class Buffer:
+    """A fixed block of host memory: ``array`` (uint8) is the same bytes that ``address`` names to a kernel."""
+
+    __slots__ = ("__weakref__", "address", "array", "size")
+
+    def __init__(self, array: npt.NDArray[np.uint8]) -> None:
+        self.array = array
+        self.size: int = array.nbytes
+        self.address: int = array.ctypes.data
+        LEDGER.add(self, self.address, self.size)
+
+    def __len__(self) -> int:
+        return self.size
+
+
+def allocate(size: int, align: int = 64) -> Buffer:
+    """Return a zeroed `Buffer` of ``size`` bytes whose address is a multiple of ``align``."""
+    block = np.zeros(size + align, dtype=np.uint8)
+    skip = -block.ctypes.data % align
+    return Buffer(block[skip : skip + size])
+
+
+def address_of(thing: ctypes.Structure | ctypes.Array[Any]) -> int:
+    """The address of a ctypes object, valid while the object lives."""
+    return ctypes.addressof(thing)

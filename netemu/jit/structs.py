@@ -1,0 +1,69 @@
+"""Structs: flat records of int64 fields that Python and kernels share."""
+
+from __future__ import annotations
+
+import ctypes
+from typing import Any, ClassVar, TypeVar
+
+import numpy as np
+
+from netemu.jit.memory import LEDGER
+
+
+class Struct(ctypes.Structure):
+    """A record of int64 fields at a fixed address; declare one with `struct`.
+
+    It can be printed, copied, compared and saved: ``to_dict`` gives its numbers, ``bytes(s)`` its memory.
+    """
+
+    dtype: ClassVar[np.dtype[Any]]
+    """The same layout for NumPy."""
+
+    def __new__(cls, *args: Any, **kwargs: Any) -> Struct:
+        self = super().__new__(cls, *args, **kwargs)
+        LEDGER.add(self, ctypes.addressof(self), ctypes.sizeof(cls))
+        return self
+
+    @property
+    def address(self) -> int:
+        """Host address of the struct, for a kernel; valid while the object lives."""
+        return ctypes.addressof(self)
+
+    def to_dict(self) -> dict[str, int]:
+        """All fields by name, in order."""
+        return {name: getattr(self, name) for name in self.dtype.names or ()}
+
+    def __repr__(self) -> str:
+        fields = ", ".join(f"{name}={value}" for name, value in self.to_dict().items())
+        return f"{type(self).__name__}({fields})"
+
+
+S = TypeVar("S", bound=Struct)
+
+
+def struct(cls: type[S]) -> type[S]:
+    """Class decorator: turn the annotations of a `Struct` into int64 fields, in order.
+
+    Example: ``@struct class Ring(Struct): num: i64; last_used_idx: i64``.
+    """
+    names = list(cls.__annotations__)
+    cls._fields_ = [(name, ctypes.c_int64) for name in names]
+    cls.dtype = np.dtype([(name, "<i8") for name in names], align=True)
+    return cls
+
+
+class StructArray(list[S]):
+    """Structs side by side in memory; ``address`` is that of the first."""
+
+    __slots__ = ("_block", "address")
+
+    def __init__(self, cls: type[S], count: int) -> None:
+        self._block = (cls * count)()
+        self.address = ctypes.addressof(self._block)
+        LEDGER.add(self._block, self.address, ctypes.sizeof(self._block))
+        super().__init__(self._block)
+
+
+def array_of(cls: type[S], count: int) -> StructArray[S]:
+    """Return ``count`` zeroed structs of kind ``cls``, contiguous in memory."""
+    return StructArray(cls, count)
