@@ -13,6 +13,8 @@ Linux has one allocator for all; here each receive queue has pools of its own, s
 
 from __future__ import annotations
 
+import numpy as np
+
 from netemu.jit import Struct, StructArray, array_of, i64, kernel, pointer, struct
 from netemu.memory import GuestMemory
 
@@ -55,6 +57,7 @@ class PagePool(Struct):
 
 page_at = pointer(Page)
 page_pool_at = pointer(PagePool)
+PAGE_STRUCT_SIZE = Page.dtype.itemsize
 
 
 @kernel
@@ -103,11 +106,12 @@ class Pages:
         self.pages: StructArray[Page] = array_of(Page, count)
         gpa = memory.reserve(count * size, align=size)
         host = memory.host_address(gpa, count * size)
-        step = Page.dtype.itemsize
-        for index, page in enumerate(self.pages):
-            page.address = host + index * size
-            page.gpa = gpa + index * size
-            page.size = size
-            page.pool = self.pool.address
-            page.private = self.pages.address + (index + 1) * step if index + 1 < count else 0
+        view = self.pages.view
+        offsets = np.arange(count) * size
+        view["address"] = host + offsets
+        view["gpa"] = gpa + offsets
+        view["size"] = size
+        view["pool"] = self.pool.address
+        view["private"] = self.pages.address + (np.arange(count) + 1) * PAGE_STRUCT_SIZE
+        view["private"][-1:] = 0
         self.pool.free = self.pages.address if count else 0

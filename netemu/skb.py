@@ -15,6 +15,8 @@ Skbs come from a pool with a fixed number of heads; a pool that is empty makes `
 
 from __future__ import annotations
 
+import numpy as np
+
 from netemu.checksum import csum_fold, csum_partial, csum_swap
 from netemu.jit import Struct, StructArray, array_of, i64, kernel, memcpy, pointer, struct
 from netemu.memory import GuestMemory
@@ -24,6 +26,10 @@ MAX_SKB_FRAGS = 17
 SKB_HEAD_SIZE = 192
 """Bytes of an skb's own head: GOOD_COPY_LEN (128) and the pad in front of it (NET_SKB_PAD, 64)."""
 SKB_HEAD_PAD = 64
+SK_BUFF_SIZE = 256
+"""sizeof(struct sk_buff), rounded up to a cache line."""
+SHARED_INFO_SIZE = 320
+"""sizeof(struct skb_shared_info), rounded up to a cache line; it depends on the kernel's configuration."""
 
 CHECKSUM_NONE = 0
 CHECKSUM_UNNECESSARY = 1
@@ -125,7 +131,7 @@ def alloc_skb(pool: SkbPool) -> i64:
     skb.data = skb.head + SKB_HEAD_PAD
     skb.len = 0
     skb.data_len = 0
-    skb.truesize = SKB_HEAD_SIZE
+    skb.truesize = SKB_HEAD_SIZE + SHARED_INFO_SIZE + SK_BUFF_SIZE
     skb.head_page = 0
     skb.nr_frags = 0
     skb.frag_list = 0
@@ -339,9 +345,11 @@ class Skbs:
         self.skbs: StructArray[Skb] = array_of(Skb, count)
         self.frags: StructArray[Frag] = array_of(Frag, count * MAX_SKB_FRAGS)
         heads = memory.host_address(memory.reserve(count * SKB_HEAD_SIZE), count * SKB_HEAD_SIZE)
-        for index, skb in enumerate(self.skbs):
-            skb.pool = self.pool.address
-            skb.head = heads + index * SKB_HEAD_SIZE
-            skb.frags = self.frags.address + index * MAX_SKB_FRAGS * FRAG_SIZE
-            skb.next = self.skbs.address + (index + 1) * SKB_SIZE if index + 1 < count else 0
+        view = self.skbs.view
+        order = np.arange(count)
+        view["pool"] = self.pool.address
+        view["head"] = heads + order * SKB_HEAD_SIZE
+        view["frags"] = self.frags.address + order * MAX_SKB_FRAGS * FRAG_SIZE
+        view["next"] = self.skbs.address + (order + 1) * SKB_SIZE
+        view["next"][-1:] = 0
         self.pool.free = self.skbs.address if count else 0

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import ctypes
-from typing import Any, ClassVar, TypeVar
+from collections.abc import Sequence
+from typing import Any, ClassVar, Self, TypeVar, overload
 
 import numpy as np
+import numpy.typing as npt
 
 from netemu.jit.memory import LEDGER
 
@@ -19,7 +21,8 @@ class Struct(ctypes.Structure):
     dtype: ClassVar[np.dtype[Any]]
     """The same layout for NumPy."""
 
-    def __new__(cls, *args: Any, **kwargs: Any) -> Struct:
+    def __new__(cls, *args: Any, **kwargs: Any) -> Self:
+        """Make a zeroed struct, or one with the given fields."""
         self = super().__new__(cls, *args, **kwargs)
         LEDGER.add(self, ctypes.addressof(self), ctypes.sizeof(cls))
         return self
@@ -34,6 +37,7 @@ class Struct(ctypes.Structure):
         return {name: getattr(self, name) for name in self.dtype.names or ()}
 
     def __repr__(self) -> str:
+        """All fields with their values."""
         fields = ", ".join(f"{name}={value}" for name, value in self.to_dict().items())
         return f"{type(self).__name__}({fields})"
 
@@ -52,16 +56,26 @@ def struct(cls: type[S]) -> type[S]:
     return cls
 
 
-class StructArray(list[S]):
-    """Structs side by side in memory; ``address`` is that of the first."""
-
-    __slots__ = ("_block", "address")
+class StructArray(Sequence[S]):
+    """Structs side by side in memory; ``address`` is that of the first, ``view`` the same bytes for NumPy."""
 
     def __init__(self, cls: type[S], count: int) -> None:
         self._block = (cls * count)()
         self.address = ctypes.addressof(self._block)
+        self.view: npt.NDArray[Any] = np.frombuffer(self._block, dtype=cls.dtype, count=count)
         LEDGER.add(self._block, self.address, ctypes.sizeof(self._block))
-        super().__init__(self._block)
+
+    def __len__(self) -> int:
+        """How many structs there are."""
+        return len(self._block)
+
+    @overload
+    def __getitem__(self, index: int) -> S: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[S]: ...
+    def __getitem__(self, index: int | slice) -> S | list[S]:
+        """The struct at an index; it stays in place, so changing it changes the array."""
+        return self._block[index]
 
 
 def array_of(cls: type[S], count: int) -> StructArray[S]:

@@ -1,0 +1,150 @@
+"""A frame from the wire into receive buffers, in four verbs: collect, fill, flush, notify."""
+
+from __future__ import annotations
+
+from netemu.device.queue import (
+    CHAIN_SIZE,
+    SEGMENT_SIZE,
+    SEGMENTS_MAX,
+    Chain,
+    DeviceQueue,
+    available,
+    chain_at,
+    disable_kicks,
+    enable_kicks,
+    flush,
+    notify,
+    pop_chain,
+    segment_at,
+    unpop,
+)
+from netemu.jit import Struct, i64, kernel, memcpy, memset, pointer, store16, struct
+from netemu.virtio.net import HDR_LEN_MAX, HDR_NUM_BUFFERS
+
+RECEIVED = 0
+NO_BUFFERS = 1
+NOT_ENOUGH = 2
+BROKEN = 3
+DOES_NOT_FIT = 4
+
+
+@struct
+class ReceiveSide(Struct):
+    """What the receive queues of a device have in common."""
+
+    hdr_len: i64
+    mergeable: i64
+    header: i64
+    """Host address of HDR_LEN_MAX bytes: the header of the frame at hand."""
+
+
+receive_side_at = pointer(ReceiveSide)
+
+
+@kernel
+def collect(dq: DeviceQueue, side: ReceiveSide, need: i64) -> i64:
+    """Take buffers until ``need`` bytes fit; without mergeable buffers one has to do (RXB-D-02).
+
+    Returns RECEIVED with the chains taken. Otherwise nothing is taken: NO_BUFFERS when none waits, NOT_ENOUGH when all that
+    wait are too small together, DOES_NOT_FIT when a single one had to do and is too small, BROKEN.
+    """
+    room = 0
+    while room < need:
+        if side.mergeable == 0 and dq.taken == 1:
+            unpop(dq)
+            return DOES_NOT_FIT
+        if dq.segment_count >= SEGMENTS_MAX:
+            unpop(dq)
+            return DOES_NOT_FIT
+        got = pop_chain(dq)
+        if got < 0:
+            return BROKEN
+        if got == 0:
+            some = dq.taken
+            unpop(dq)
+            return NOT_ENOUGH if some > 0 else NO_BUFFERS
+        room += chain_at(dq.chains + (dq.taken - 1) * CHAIN_SIZE).writable_bytes
+    return RECEIVED
+
+
+@kernel
+def _scatter(dq: DeviceQueue, chain: Chain, skip: i64, source: i64, size: i64) -> i64:
+    """Write up to ``size`` bytes into a chain's writable segments, ``skip`` bytes in; how many fitted."""
+    written = 0
+    at = dq.segments + chain.first * SEGMENT_SIZE
+    for _ in range(chain.count):
+        segment = segment_at(at)
+        at += SEGMENT_SIZE
+        # SPLIT-D-03: never into a readable one.
+        if segment.writable == 0:
+            continue
+        if skip >= segment.length:
+            skip -= segment.length
+            continue
+        part = min(segment.length - skip, size - written)
+        memcpy(segment.address + skip, source + written, part)
+        written += part
+        skip = 0
+        if written == size:
+            break
+    return written
+
+
+@kernel
+def fill(dq: DeviceQueue, side: ReceiveSide, frame: i64, length: i64) -> None:
+    """Write header and frame into the chains taken; every one but the last is filled completely (RX-D-03).
+
+    The header says how many buffers there are (RX-D-01, RX-D-02); the header may itself lie over several segments
+    or buffers, as any layout is allowed (SPLIT-D-01).
+    """
+    if side.hdr_len > HDR_NUM_BUFFERS:
+        store16(side.header + HDR_NUM_BUFFERS, dq.taken)
+    header_done = 0
+    frame_done = 0
+    at = dq.chains
+    for _ in range(dq.taken):
+        chain = chain_at(at)
+        at += CHAIN_SIZE
+        in_chain = 0
+        if header_done < side.hdr_len:
+            in_chain = _scatter(dq, chain, 0, side.header + header_done, side.hdr_len - header_done)
+            header_done += in_chain
+        if header_done == side.hdr_len and frame_done < length:
+            part = _scatter(dq, chain, in_chain, frame + frame_done, length - frame_done)
+            frame_done += part
+            in_chain += part
+        chain.written = in_chain
+
+
+@kernel
+def receive_frame(dq: DeviceQueue, side: ReceiveSide, frame: i64, length: i64) -> i64:
+    """Bring one frame to the driver: RECEIVED and published, or why not (see `collect`), and then nothing happened.
+
+    The header is all zeros but num_buffers: no offload is claimed, so the frame has to be complete (RX-D-05, RX-D-26).
+    The caller notifies (`notify`), which lets it do so once for several frames.
+    """
+    if dq.num == 0 or dq.broken != 0:
+        return BROKEN
+    outcome = collect(dq, side, side.hdr_len + length)
+    if outcome != RECEIVED:
+        return outcome
+    memset(side.header, 0, HDR_LEN_MAX)
+    fill(dq, side, frame, length)
+    return RECEIVED
+
+
+@kernel
+def wait_for_buffers(dq: DeviceQueue) -> i64:
+    """Ask for a kick; 1 if there are buffers after all."""
+    before = available(dq)
+    if enable_kicks(dq) > before:
+        disable_kicks(dq)
+        return 1
+    return 0
+
+
+@kernel
+def publish(dq: DeviceQueue) -> i64:
+    """Flush and notify; 1 if the driver was called."""
+    flush(dq)
+    return notify(dq)

@@ -1,0 +1,210 @@
+"""The kernels a driver can follow: one table of the facts in which they differ.
+
+Everything else in this package is the same for all of them. Facts are as read in the sources of Linux v4.19, v6.1 and
+v7.0 (the last with the page-fragment receive buffers that v7.1 replaced); where a version number is given, it is the
+release in which Linux changed.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, fields
+from typing import Literal
+
+from netemu.errors import ConfigError
+from netemu.jit import Struct, i64, pointer, struct
+
+EthtoolStyle = Literal["4.19", "6.10"]
+
+
+@struct
+class Era(Struct):
+    """The facts as kernels see them; 0 is no, 1 is yes unless said otherwise."""
+
+    refill_at_half_ring: i64
+    """Refill when more than half the ring is free (until v5.2); else when more than half of min(budget, ring) is."""
+    refill_work: i64
+    """A delayed work refills after OOM (until v6.18); else the poll reports its whole budget and is called again."""
+    refill_enabled_gate: i64
+    """The refill work is only scheduled between open and close (v5.19 to v6.18)."""
+    small_length_check: i64
+    """Small mode refuses frames over GOOD_PACKET_LEN (v5.14)."""
+    mergeable_check_after_room: i64
+    """The ctx of a mergeable buffer carries length plus room, and the limit is what is left without it (v6.3)."""
+    big_check_first: i64
+    """Big mode compares the used length with the pages posted before anything else (v6.18)."""
+    big_pages_by_mtu: i64
+    """Big mode without guest GSO posts only as many pages as the MTU needs (v6.1)."""
+    padded_vnet_hdr: i64
+    """Bytes before the frame in the first page of a big buffer: 16, since hash reports 32."""
+    copy_whole_head: i64
+    """page_to_skb copies up to 128 bytes of every frame (until v5.11); else all of short frames, 14 bytes of long ones."""
+    build_skb: i64
+    """page_to_skb builds around the buffer where the tail room suffices (v5.13)."""
+    dma_record: i64
+    """Bytes at the start of a page-fragment block that hold its DMA record (v6.6 to v7.0): 16, else 0."""
+    mergeable_hdr_len: i64
+    """Header length that get_mergeable_buf_len adds, whatever was negotiated: 12; 0 means the negotiated one."""
+    num_buffers_u16: i64
+    """num_buffers is counted in 16 bits, so that 0 becomes 65535; else in a signed int."""
+    strict_gso: i64
+    """virtio_net_hdr_to_skb checks header lengths, checksum offset and payload (v5.1 to v6.11)."""
+    usogso: i64
+    """UDP_L4 is a known gso_type (v6.2, with USO)."""
+    record_rx_queue: i64
+    """skb_record_rx_queue is called (v4.20)."""
+    rxcsum_always: i64
+    """NETIF_F_RXCSUM is on even without GUEST_CSUM (v6.10)."""
+    desc_extra: i64
+    """The ring keeps a private copy of each descriptor's next (v5.14); else it trusts the shared table."""
+    disable_cb_writes_event: i64
+    """With EVENT_IDX, disabling callbacks moves used_event out of the way (v5.14)."""
+    event_triggered_early: i64
+    """disable_cb returns before it notes anything once the event fired (v5.14 to v6.3)."""
+    poll_sees_broken: i64
+    """virtqueue_poll says no more work on a broken ring (v5.9)."""
+    tx_cleans_inside_lock: i64
+    """cleantx loops with callbacks disabled and wakes the queue under the lock (v5.14)."""
+    count_stop_wake: i64
+    """The send queue counts stop and wake (v6.8)."""
+    napi_tx: i64
+    """TX NAPI is on by default (v5.3)."""
+
+
+era_at = pointer(Era)
+
+
+@dataclass(frozen=True, slots=True)
+class EraFacts:
+    """One row of the table; the fields of `Era`, and what only Python needs to know."""
+
+    name: str
+    ethtool: EthtoolStyle
+    refill_at_half_ring: bool
+    refill_work: bool
+    refill_enabled_gate: bool
+    small_length_check: bool
+    mergeable_check_after_room: bool
+    big_check_first: bool
+    big_pages_by_mtu: bool
+    padded_vnet_hdr: int
+    copy_whole_head: bool
+    build_skb: bool
+    dma_record: int
+    mergeable_hdr_len: int
+    num_buffers_u16: bool
+    strict_gso: bool
+    usogso: bool
+    record_rx_queue: bool
+    rxcsum_always: bool
+    desc_extra: bool
+    disable_cb_writes_event: bool
+    event_triggered_early: bool
+    poll_sees_broken: bool
+    tx_cleans_inside_lock: bool
+    count_stop_wake: bool
+    napi_tx: bool
+
+    def struct(self) -> Era:
+        """The facts for kernels."""
+        facts = asdict(self)
+        return Era(**{field.name: int(facts[field.name]) for field in fields(self)[2:]})
+
+
+ERAS: dict[str, EraFacts] = {
+    facts.name: facts
+    for facts in (
+        EraFacts(
+            name="linux-4.19",
+            ethtool="4.19",
+            refill_at_half_ring=True,
+            refill_work=True,
+            refill_enabled_gate=False,
+            small_length_check=False,
+            mergeable_check_after_room=False,
+            big_check_first=False,
+            big_pages_by_mtu=False,
+            padded_vnet_hdr=16,
+            copy_whole_head=True,
+            build_skb=False,
+            dma_record=0,
+            mergeable_hdr_len=12,
+            num_buffers_u16=True,
+            strict_gso=False,
+            usogso=False,
+            record_rx_queue=False,
+            rxcsum_always=False,
+            desc_extra=False,
+            disable_cb_writes_event=False,
+            event_triggered_early=False,
+            poll_sees_broken=False,
+            tx_cleans_inside_lock=False,
+            count_stop_wake=False,
+            napi_tx=False,
+        ),
+        EraFacts(
+            name="linux-6.1",
+            ethtool="4.19",
+            refill_at_half_ring=False,
+            refill_work=True,
+            refill_enabled_gate=True,
+            small_length_check=True,
+            mergeable_check_after_room=False,
+            big_check_first=False,
+            big_pages_by_mtu=True,
+            padded_vnet_hdr=32,
+            copy_whole_head=False,
+            build_skb=True,
+            dma_record=0,
+            mergeable_hdr_len=0,
+            num_buffers_u16=True,
+            strict_gso=True,
+            usogso=False,
+            record_rx_queue=True,
+            rxcsum_always=False,
+            desc_extra=True,
+            disable_cb_writes_event=True,
+            event_triggered_early=True,
+            poll_sees_broken=True,
+            tx_cleans_inside_lock=True,
+            count_stop_wake=False,
+            napi_tx=True,
+        ),
+        EraFacts(
+            name="linux-7.0",
+            ethtool="6.10",
+            refill_at_half_ring=False,
+            refill_work=False,
+            refill_enabled_gate=False,
+            small_length_check=True,
+            mergeable_check_after_room=True,
+            big_check_first=True,
+            big_pages_by_mtu=True,
+            padded_vnet_hdr=32,
+            copy_whole_head=False,
+            build_skb=True,
+            dma_record=16,
+            mergeable_hdr_len=0,
+            num_buffers_u16=False,
+            strict_gso=True,
+            usogso=True,
+            record_rx_queue=True,
+            rxcsum_always=True,
+            desc_extra=True,
+            disable_cb_writes_event=True,
+            event_triggered_early=False,
+            poll_sees_broken=True,
+            tx_cleans_inside_lock=True,
+            count_stop_wake=True,
+            napi_tx=True,
+        ),
+    )
+}
+DEFAULT_ERA = "linux-7.0"
+
+
+def era(name: str) -> EraFacts:
+    """The row of a kernel; raises `ConfigError` for a name the table does not have."""
+    try:
+        return ERAS[name]
+    except KeyError:
+        raise ConfigError(f"no driver follows {name!r}; there are {', '.join(ERAS)}") from None

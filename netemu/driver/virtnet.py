@@ -1,0 +1,184 @@
+"""struct virtnet_info and the queues it owns: the driver's state, as numbers that kernels and Python share."""
+
+from __future__ import annotations
+
+from netemu.jit import Struct, i64, pointer, struct
+from netemu.skb import SHARED_INFO_SIZE
+
+ETH_HLEN = 14
+VLAN_HLEN = 4
+GOOD_PACKET_LEN = ETH_HLEN + VLAN_HLEN + 1500
+GOOD_COPY_LEN = 128
+NAPI_POLL_WEIGHT = 64
+VIRTNET_RX_PAD = 64
+"""NET_IP_ALIGN (0) and NET_SKB_PAD (64)."""
+IP_MAX_MTU = 65535
+L1_CACHE_BYTES = 64
+
+MODE_SMALL = 0
+MODE_BIG = 1
+MODE_MERGEABLE = 2
+MODE_NAMES = {MODE_SMALL: "small", MODE_BIG: "big", MODE_MERGEABLE: "mergeable"}
+
+
+@struct
+class VirtnetInfo(Struct):
+    """struct virtnet_info: what the queues of one device have in common."""
+
+    era: i64
+    mode: i64
+    hdr_len: i64
+    any_header_sg: i64
+    small_buf_size: i64
+    """Bytes a small buffer takes of its block: pad, header, frame, and the shared info behind it."""
+    big_packets: i64
+    """Guest GSO or a large MTU was negotiated; decides the mode only where mergeable buffers do not."""
+    big_packets_num_skbfrags: i64
+    """Pages a big buffer has beyond the first."""
+    max_mtu: i64
+    mac: i64
+    """Station address as a 48-bit number, first byte on top."""
+    virt_offset: i64
+    """What to subtract from a host address of the guest's memory to get the guest-physical one."""
+    curr_queue_pairs: i64
+    max_queue_pairs: i64
+    rq: i64
+    sq: i64
+    """Addresses of ``max_queue_pairs`` receive and send queues."""
+    refill_enabled: i64
+    refill_due: i64
+    """When the delayed refill work runs, in ns of the guest's clock; -1 while it is not scheduled."""
+    refill_runs: i64
+    now: i64
+    """The guest's clock, in ns; whoever runs the driver moves it."""
+
+
+@struct
+class Napi(Struct):
+    """struct napi_struct: one poll function's turn to run."""
+
+    enabled: i64
+    scheduled: i64
+    missed: i64
+    weight: i64
+    polls: i64
+    """Times the poll function ran."""
+    completions: i64
+    """Times it gave up its turn."""
+
+
+@struct
+class ReceiveQueue(Struct):
+    """struct receive_queue."""
+
+    vi: i64
+    index: i64
+    vq: i64
+    napi: i64
+    sq: i64
+    """The send queue that shares its interrupt's poll."""
+    frag_pool: i64
+    """`PagePool` of 32 KiB blocks that small and mergeable buffers are cut from."""
+    page_pool: i64
+    """`PagePool` of single pages that big buffers are made of."""
+    pool_host: i64
+    pool_shift: i64
+    pool_pages: i64
+    """Host address of the first block of ``frag_pool``, log2 of a block's size, and its first `Page`."""
+    skb_pool: i64
+    alloc_frag: i64
+    alloc_frag_offset: i64
+    """The block being cut (`Page` address or 0) and how far."""
+    pages: i64
+    """Private list of pages of big buffers, linked by ``private``."""
+    mrg_avg_pkt_len: i64
+    min_buf_len: i64
+    sg: i64
+    """Scratch `Scatter` array."""
+    rx_list: i64
+    rx_tail: i64
+    """Skbs received in this poll, first and last."""
+    rx_count: i64
+    tags: i64
+    """Address of ``num`` (frame id, timestamp, wire length) that the emulator keeps beside the used ring, or 0."""
+    # Counters: ethtool -S per queue, then those of the net device that count receive errors.
+    packets: i64
+    bytes: i64
+    drops: i64
+    xdp_packets: i64
+    xdp_tx: i64
+    xdp_redirects: i64
+    xdp_drops: i64
+    kicks: i64
+    rx_length_errors: i64
+    rx_frame_errors: i64
+    # The emulator's own book of why a frame did not become an skb that was delivered; see `netemu.reasons`.
+    last_drop: i64
+    drop_book: i64
+    """Address of one counter per `netemu.reasons.DropReason`."""
+    buffers_used: i64
+    interrupts: i64
+    refills: i64
+    """Times try_fill_recv ran."""
+    oom: i64
+    """Times it ran out of memory."""
+
+
+@struct
+class SendQueue(Struct):
+    """struct send_queue."""
+
+    vi: i64
+    index: i64
+    vq: i64
+    napi: i64
+    skb_pool: i64
+    sg: i64
+    locked: i64
+    """The queue's lock is held: cleantx only tries."""
+    stopped: i64
+    packets: i64
+    bytes: i64
+    xdp_tx: i64
+    xdp_tx_drops: i64
+    kicks: i64
+    tx_timeouts: i64
+    stop: i64
+    wake: i64
+    tx_fifo_errors: i64
+    tx_dropped: i64
+
+
+@struct
+class Tag(Struct):
+    """What the emulator knows of the frame whose first buffer lies in a used-ring slot; never seen by the driver's logic."""
+
+    frame_id: i64
+    tstamp: i64
+    wire_len: i64
+
+
+vi_at = pointer(VirtnetInfo)
+napi_at = pointer(Napi)
+rq_at = pointer(ReceiveQueue)
+sq_at = pointer(SendQueue)
+tag_at = pointer(Tag)
+RQ_SIZE = ReceiveQueue.dtype.itemsize
+SQ_SIZE = SendQueue.dtype.itemsize
+TAG_SIZE = Tag.dtype.itemsize
+
+
+def align_cache(size: int) -> int:
+    """SKB_DATA_ALIGN: round up to a cache line."""
+    return -(-size // L1_CACHE_BYTES) * L1_CACHE_BYTES
+
+
+def small_buffer_size(hdr_len: int) -> int:
+    """Bytes a small buffer takes of its block: pad, header, frame, and the shared info behind it."""
+    return align_cache(VIRTNET_RX_PAD + hdr_len + GOOD_PACKET_LEN) + SHARED_INFO_SIZE
+
+
+def mergeable_min_buf_len(hdr_len: int, packet_max: int, num: int) -> int:
+    """The least buffer length with which a ring of ``num`` buffers holds one packet of ``packet_max`` bytes."""
+    share = -(-(hdr_len + ETH_HLEN + VLAN_HLEN + packet_max) // num)
+    return max(max(share, hdr_len) - hdr_len, GOOD_PACKET_LEN)

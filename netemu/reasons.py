@@ -1,0 +1,54 @@
+"""Why a frame did not arrive: a closed set of reasons, each with its counter and its words."""
+
+from __future__ import annotations
+
+from enum import IntEnum
+
+
+class DropReason(IntEnum):
+    """The reasons, each documented by who drops and which of Linux's counters moves."""
+
+    NONE = 0
+    NO_BUFFER = 1
+    TOO_LONG = 2
+    QUEUE_BROKEN = 3
+    SHORT_FRAME = 4
+    LENGTH_ERROR = 5
+    BUFFERS_MISSING = 6
+    NO_MEMORY = 7
+    BAD_HEADER = 8
+
+    @property
+    def key(self) -> str:
+        """The name in JSON and in tables: lower case."""
+        return self.name.lower()
+
+    @property
+    def words(self) -> str:
+        """One sentence for people."""
+        return _WORDS[self]
+
+
+_WORDS = {
+    DropReason.NONE: "delivered",
+    DropReason.NO_BUFFER: "the device had no receive buffer for it",
+    DropReason.TOO_LONG: "longer than all buffers the driver posts for one frame",
+    DropReason.QUEUE_BROKEN: "the queue is broken or not set up",
+    DropReason.SHORT_FRAME: "shorter than an Ethernet header (rx_length_errors)",
+    DropReason.LENGTH_ERROR: "used length beyond the buffer (rx_length_errors, drops)",
+    DropReason.BUFFERS_MISSING: "the device used fewer buffers than num_buffers says (rx_length_errors, drops)",
+    DropReason.NO_MEMORY: "the guest had no memory for an skb (drops)",
+    DropReason.BAD_HEADER: "virtio header that the driver refuses (rx_frame_errors)",
+}
+
+# The same numbers for kernels, which take no enums.
+NO_BUFFER = int(DropReason.NO_BUFFER)
+TOO_LONG = int(DropReason.TOO_LONG)
+QUEUE_BROKEN = int(DropReason.QUEUE_BROKEN)
+SHORT_FRAME = int(DropReason.SHORT_FRAME)
+LENGTH_ERROR = int(DropReason.LENGTH_ERROR)
+BUFFERS_MISSING = int(DropReason.BUFFERS_MISSING)
+NO_MEMORY = int(DropReason.NO_MEMORY)
+BAD_HEADER = int(DropReason.BAD_HEADER)
+
+REASON_COUNT = len(DropReason)

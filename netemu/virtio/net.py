@@ -1,0 +1,97 @@
+"""The network device's header and configuration layouts (VIRTIO 1.4, sections 5.1.4 and 5.1.6)."""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import dataclass
+
+from netemu.virtio import features as f
+from netemu.virtio.features import FeatureSet
+
+# struct virtio_net_hdr: byte offsets.
+HDR_FLAGS = 0
+HDR_GSO_TYPE = 1
+HDR_HDR_LEN = 2
+HDR_GSO_SIZE = 4
+HDR_CSUM_START = 6
+HDR_CSUM_OFFSET = 8
+HDR_NUM_BUFFERS = 10
+HDR_HASH_VALUE = 12
+HDR_HASH_REPORT = 16
+HDR_OUTER_TH_OFFSET = 20
+HDR_INNER_NH_OFFSET = 22
+HDR_OUTER_NH_OFFSET = 24
+
+# flags
+NEEDS_CSUM = 1
+DATA_VALID = 2
+RSC_INFO = 4
+UDP_TUNNEL_CSUM = 8
+
+# gso_type
+GSO_NONE = 0
+GSO_TCPV4 = 1
+GSO_UDP = 3
+GSO_TCPV6 = 4
+GSO_UDP_L4 = 5
+GSO_UDP_TUNNEL_IPV4 = 0x20
+GSO_UDP_TUNNEL_IPV6 = 0x40
+GSO_ECN = 0x80
+
+LEGACY_HDR_LEN = 10
+HDR_LEN_MAX = 32
+
+# config.status
+LINK_UP = 1
+ANNOUNCE = 2
+
+
+def header_length(features: FeatureSet) -> int:
+    """Bytes of virtio_net_hdr under a negotiated feature set; the same for both directions (RXB-V-04, trap T1)."""
+    if features.has_any(f.OUT_NET_HEADER, f.IPSEC):
+        return HDR_LEN_MAX
+    if features.has_any(f.HOST_UDP_TUNNEL_GSO, f.GUEST_UDP_TUNNEL_GSO):
+        return HDR_OUTER_NH_OFFSET
+    if f.HASH_REPORT in features:
+        return HDR_OUTER_TH_OFFSET
+    if features.has_any(f.VERSION_1, f.MRG_RXBUF):
+        return HDR_HASH_VALUE
+    return LEGACY_HDR_LEN
+
+
+@dataclass(slots=True)
+class NetConfig:
+    """struct virtio_net_config; the fields exist under the features that section 5.1.4 names (NETC-D-15, NETC-D-16)."""
+
+    mac: bytes = b"\x02\x00\x00\x00\x00\x01"
+    status: int = LINK_UP
+    max_virtqueue_pairs: int = 1
+    mtu: int = 1500
+    speed: int = 0xFFFFFFFF
+    duplex: int = 0xFF
+    rss_max_key_size: int = 40
+    rss_max_indirection_table_length: int = 128
+    supported_hash_types: int = 0
+    supported_tunnel_types: int = 0
+
+    _LAYOUT = struct.Struct("<6sHHHIBBHII")
+
+    def pack(self) -> bytes:
+        """The 28 bytes of the structure, little-endian (CFG-D-03)."""
+        return self._LAYOUT.pack(
+            self.mac,
+            self.status,
+            self.max_virtqueue_pairs,
+            self.mtu,
+            self.speed,
+            self.duplex,
+            self.rss_max_key_size,
+            self.rss_max_indirection_table_length,
+            self.supported_hash_types,
+            self.supported_tunnel_types,
+        )
+
+    @classmethod
+    def unpack(cls, data: bytes) -> NetConfig:
+        """Read the fields from configuration space; a space that is too short reads as zeros there (CFG-V-06)."""
+        return cls(*cls._LAYOUT.unpack(data[: cls._LAYOUT.size].ljust(cls._LAYOUT.size, b"\0")))
