@@ -1,9 +1,10 @@
 """The only place that knows Numba: kernels, structs of numbers, and raw memory.
 
 What runs once per packet is written as *kernels*: small functions over integers and structs, in the part of Python that
-Numba compiles. There is one source for both ways of running it. By default kernels are compiled to machine code; with
-``NETEMU_JIT=0`` in the environment the very same functions run as ordinary Python, under a debugger, and every load and
-store is checked against the memory that was handed out by `allocate` or belongs to a `Struct`.
+Numba compiles. There is one source for both ways of running it. Kernels that an entry point calls are machine code; a
+kernel that Python calls is the plain function it was written as, with every load and store checked against the memory
+that was handed out, which is how tests look at single kernels. With ``NETEMU_JIT=0`` in the environment everything runs
+the second way, under a debugger if you like.
 
 Theory of operation
 -------------------
@@ -14,77 +15,74 @@ Theory of operation
   An address that came from the other side of a ring passes `netemu.memory.translate` first.
 * **State is structs.** A `Struct` is a flat record of int64 fields, at a fixed address. Python holds the object and
   reads its fields like any other; a kernel receives its address and looks at the same bytes through `pointer`.
-* **Entry points** (`@entry`) are the few kernels that Python calls. They take integers only, release the GIL and are
-  cached on disk, under a folder named after the hash of the package's source, since Numba itself notices a change only
-  in the file that holds the entry point. Everything they call is a `@kernel`.
+* **Entry points** (`entry`) are the few kernels that Python calls in earnest. They take integers only, release the GIL
+  and are cached on disk, under a folder named after the hash of the package's source, since Numba itself notices a
+  change only in the file that holds the entry point. Everything they call is a `kernel`.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import ctypes
+from collections.abc import Callable
+from typing import TYPE_CHECKING, TypeVar
 
-from netemu.jit.memory import Buffer, allocate, i64
+from netemu.jit.memory import LEDGER, Buffer, WildAccessError, allocate, i64
 from netemu.jit.mode import JIT
+from netemu.jit.ops import (
+    fence,
+    load8,
+    load16,
+    load16_acquire,
+    load16be,
+    load32,
+    load32be,
+    load64,
+    memcpy,
+    memset,
+    store8,
+    store16,
+    store16_release,
+    store16be,
+    store32,
+    store32be,
+    store64,
+)
 from netemu.jit.structs import Struct, StructArray, array_of, struct
 
 if JIT and not TYPE_CHECKING:
-    from netemu.jit.compiled import (
-        entry,
-        fence,
-        kernel,
-        load8,
-        load16,
-        load16_acquire,
-        load16be,
-        load32,
-        load32be,
-        load64,
-        memcpy,
-        memset,
-        pointer,
-        store8,
-        store16,
-        store16_release,
-        store16be,
-        store32,
-        store32be,
-        store64,
-    )
+    from netemu.jit.compiled import entry, kernel, lower_pointer
 else:
-    from netemu.jit.interpreted import (
-        entry,
-        fence,
-        kernel,
-        load8,
-        load16,
-        load16_acquire,
-        load16be,
-        load32,
-        load32be,
-        load64,
-        memcpy,
-        memset,
-        pointer,
-        store8,
-        store16,
-        store16_release,
-        store16be,
-        store32,
-        store32be,
-        store64,
-    )
+    from netemu.jit.interpreted import entry, kernel, lower_pointer
+
+S = TypeVar("S", bound=Struct)
+
+
+def pointer(cls: type[S]) -> Callable[[int], S]:
+    """Return the function, for kernels and for Python, that sees the bytes at an address as a ``cls``."""
+    size = ctypes.sizeof(cls)
+
+    def struct_at(address: int) -> S:
+        LEDGER.check(address, size)
+        return cls.from_address(address)
+
+    lower_pointer(struct_at, cls)
+    return struct_at
+
 
 __all__ = [
     "JIT",
     "Buffer",
     "Struct",
     "StructArray",
+    "WildAccessError",
     "allocate",
     "array_of",
     "entry",
-    "fence",
     "i64",
     "kernel",
+    "pointer",
+    "struct",
+    "fence",
     "load8",
     "load16",
     "load16_acquire",
@@ -94,7 +92,6 @@ __all__ = [
     "load64",
     "memcpy",
     "memset",
-    "pointer",
     "store8",
     "store16",
     "store16_release",
@@ -102,5 +99,4 @@ __all__ = [
     "store32",
     "store32be",
     "store64",
-    "struct",
 ]

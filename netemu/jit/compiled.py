@@ -11,9 +11,10 @@ from numba.core import cgutils, types
 from numba.core.codegen import JITCodeLibrary
 from numba.core.compiler import Compiler
 from numba.core.registry import CPUDispatcher
-from numba.extending import intrinsic
+from numba.core.typing import signature
+from numba.extending import lower_builtin, type_callable
 
-from netemu.jit import cache
+from netemu.jit import cache, ops
 from netemu.jit.structs import Struct
 
 _BYTE_POINTER = ir.IntType(8).as_pointer()
@@ -42,16 +43,16 @@ class _InnerCompiler(Compiler):
         return super().compile_extra(func)
 
 
-class _InnerDispatcher(CPUDispatcher):  # type: ignore[misc]
-    """A kernel as other kernels see it; Python itself cannot call one, but its ``py_func``."""
+class _InnerDispatcher(CPUDispatcher):
+    """A kernel as other kernels see it. Called from Python it runs as the plain function it was."""
 
     def add_overload(self, cres: Any) -> None:
         token = object()  # stands for the function pointer that was not made
         self.targetctx.insert_user_function(token, cres.fndesc, [cres.library])
         self.overloads[tuple(cres.signature.args)] = cres._replace(entry_point=token)
 
-    def __call__(self, *args: Any) -> None:
-        raise TypeError(f"{self.py_func.__name__} is a kernel: kernels call it, Python calls an entry")
+    def __call__(self, *args: Any) -> Any:
+        return self.py_func(*args)
 
 
 def kernel(function: Callable[..., Any]) -> Any:
@@ -67,118 +68,93 @@ def entry(function: Callable[..., Any]) -> Any:
     """
     if cache.folder() is None:
         return numba.njit(**_OPTIONS)(function)
-    numba.config.CACHE_DIR = str(cache.folder())
+    numba.config.CACHE_DIR = str(cache.folder())  # type: ignore[attr-defined]
     return numba.njit(cache=True, **_OPTIONS)(function)
 
 
-def pointer(cls: type[Struct]) -> Any:
-    """Return the kernel that sees the bytes at an address as a ``cls``."""
+def lower_pointer(struct_at: Callable[[int], Struct], cls: type[Struct]) -> None:
+    """Tell Numba what ``struct_at`` (see `netemu.jit.pointer`) is: a cast of an address."""
     record = numba.from_dtype(cls.dtype)
 
-    @intrinsic  # type: ignore[untyped-decorator]
-    def struct_at(typingctx: Any, address: Any) -> Any:
-        def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-            return builder.inttoptr(args[0], context.get_value_type(record))
+    def cast(context: Any, builder: Any, _signature: Any, args: Any) -> Any:
+        return builder.inttoptr(args[0], context.get_value_type(record))
 
-        return record(types.int64), codegen
-
-    return struct_at
+    _lower(struct_at, cast, 1, record)
 
 
-def _swap(builder: Any, value: Any, bits: int) -> Any:
-    """Reverse the bytes of ``value`` (one instruction)."""
-    return builder.bswap(value)
+def _lower(function: Callable[..., Any], code: Callable[..., Any], arguments: int, result: Any) -> None:
+    """Tell Numba that a call of ``function`` with so many int64 is the instructions that ``code`` builds."""
+    integers = (types.int64,) * arguments
+
+    known = signature(result, *integers)
+    typers: tuple[Callable[..., Any], ...] = (lambda: known, lambda _a: known, lambda _a, _b: known, lambda _a, _b, _c: known)
+    type_callable(function)(lambda _context: typers[arguments])
+    lower_builtin(function, *integers)(code)
 
 
-def _loader(bits: int, order: str | None = None, *, big: bool = False) -> Any:
+def _lower_load(function: Callable[..., Any], bits: int, order: str | None = None, *, big: bool = False) -> None:
     """A load of ``bits`` from an address, zero-extended to int64 (64 bits: taken as signed)."""
     width = ir.IntType(bits)
 
-    @intrinsic  # type: ignore[untyped-decorator]
-    def load(typingctx: Any, address: Any) -> Any:
-        def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-            where = builder.inttoptr(args[0], width.as_pointer())
-            if order is None:
-                value = builder.load(where, align=1)
-            else:
-                value = builder.load_atomic(where, order, bits // 8)
-            if big:
-                value = _swap(builder, value, bits)
-            return value if bits == 64 else builder.zext(value, ir.IntType(64))
+    def code(_context: Any, builder: Any, _signature: Any, args: Any) -> Any:
+        where = builder.inttoptr(args[0], width.as_pointer())
+        value = builder.load_atomic(where, order, bits // 8) if order else builder.load(where, align=1)
+        if big:
+            value = builder.bswap(value)
+        return value if bits == 64 else builder.zext(value, ir.IntType(64))
 
-        return types.int64(types.int64), codegen
-
-    return load
+    _lower(function, code, 1, types.int64)
 
 
-def _storer(bits: int, order: str | None = None, *, big: bool = False) -> Any:
+def _lower_store(function: Callable[..., Any], bits: int, order: str | None = None, *, big: bool = False) -> None:
     """A store of the low ``bits`` of a value to an address."""
     width = ir.IntType(bits)
 
-    @intrinsic  # type: ignore[untyped-decorator]
-    def store(typingctx: Any, address: Any, value: Any) -> Any:
-        def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-            where = builder.inttoptr(args[0], width.as_pointer())
-            what = args[1] if bits == 64 else builder.trunc(args[1], width)
-            if big:
-                what = _swap(builder, what, bits)
-            if order is None:
-                builder.store(what, where, align=1)
-            else:
-                builder.store_atomic(what, where, order, bits // 8)
-            return context.get_dummy_value()
-
-        return types.none(types.int64, types.int64), codegen
-
-    return store
-
-
-load8 = _loader(8)
-load16 = _loader(16)
-load32 = _loader(32)
-load64 = _loader(64)
-load16be = _loader(16, big=True)
-load32be = _loader(32, big=True)
-load16_acquire = _loader(16, "acquire")
-store8 = _storer(8)
-store16 = _storer(16)
-store32 = _storer(32)
-store64 = _storer(64)
-store16be = _storer(16, big=True)
-store32be = _storer(32, big=True)
-store16_release = _storer(16, "release")
-
-
-@intrinsic  # type: ignore[untyped-decorator]
-def fence(typingctx: Any) -> Any:
-    """A full barrier: what stands before is visible to others before anything after is read."""
-
-    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        builder.fence("seq_cst")
+    def code(context: Any, builder: Any, _signature: Any, args: Any) -> Any:
+        where = builder.inttoptr(args[0], width.as_pointer())
+        value = args[1] if bits == 64 else builder.trunc(args[1], width)
+        if big:
+            value = builder.bswap(value)
+        if order:
+            builder.store_atomic(value, where, order, bits // 8)
+        else:
+            builder.store(value, where, align=1)
         return context.get_dummy_value()
 
-    return types.none(), codegen
+    _lower(function, code, 2, types.none)
 
 
-@intrinsic  # type: ignore[untyped-decorator]
-def memcpy(typingctx: Any, target: Any, source: Any, size: Any) -> Any:
-    """Copy ``size`` bytes between addresses that do not overlap."""
-
-    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        to = builder.inttoptr(args[0], _BYTE_POINTER)
-        cgutils.raw_memcpy(builder, to, builder.inttoptr(args[1], _BYTE_POINTER), args[2], 1)
-        return context.get_dummy_value()
-
-    return types.none(types.int64, types.int64, types.int64), codegen
+def _fence(context: Any, builder: Any, _signature: Any, _args: Any) -> Any:
+    builder.fence("seq_cst")
+    return context.get_dummy_value()
 
 
-@intrinsic  # type: ignore[untyped-decorator]
-def memset(typingctx: Any, target: Any, value: Any, size: Any) -> Any:
-    """Set ``size`` bytes to ``value``."""
+def _memcpy(context: Any, builder: Any, _signature: Any, args: Any) -> Any:
+    target, source = (builder.inttoptr(arg, _BYTE_POINTER) for arg in args[:2])
+    cgutils.raw_memcpy(builder, target, source, args[2], 1)  # type: ignore[no-untyped-call]
+    return context.get_dummy_value()
 
-    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        to = builder.inttoptr(args[0], _BYTE_POINTER)
-        cgutils.memset(builder, to, args[2], builder.trunc(args[1], ir.IntType(8)))
-        return context.get_dummy_value()
 
-    return types.none(types.int64, types.int64, types.int64), codegen
+def _memset(context: Any, builder: Any, _signature: Any, args: Any) -> Any:
+    target = builder.inttoptr(args[0], _BYTE_POINTER)
+    cgutils.memset(builder, target, args[2], builder.trunc(args[1], ir.IntType(8)))  # type: ignore[no-untyped-call]
+    return context.get_dummy_value()
+
+
+_lower_load(ops.load8, 8)
+_lower_load(ops.load16, 16)
+_lower_load(ops.load32, 32)
+_lower_load(ops.load64, 64)
+_lower_load(ops.load16be, 16, big=True)
+_lower_load(ops.load32be, 32, big=True)
+_lower_load(ops.load16_acquire, 16, "acquire")
+_lower_store(ops.store8, 8)
+_lower_store(ops.store16, 16)
+_lower_store(ops.store32, 32)
+_lower_store(ops.store64, 64)
+_lower_store(ops.store16be, 16, big=True)
+_lower_store(ops.store32be, 32, big=True)
+_lower_store(ops.store16_release, 16, "release")
+_lower(ops.fence, _fence, 0, types.none)
+_lower(ops.memcpy, _memcpy, 3, types.none)
+_lower(ops.memset, _memset, 3, types.none)

@@ -1,29 +1,26 @@
-"""Host memory that kernels may touch, and the book of it that the interpreted mode checks against."""
+"""Host memory that kernels may touch, and the book of it that plain Python checks every access against."""
 
 from __future__ import annotations
 
 import bisect
-import ctypes
 import weakref
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from netemu.jit.mode import JIT
-
 i64 = int
 """A field or value of a kernel: a signed 64-bit integer."""
 
 
 class WildAccessError(AssertionError):
-    """A kernel touched memory that nobody allocated: a bug in netemu, seen only with ``NETEMU_JIT=0``."""
+    """A kernel touched memory that nobody allocated: a bug in netemu, seen only where kernels run as plain Python."""
 
 
 class Ledger:
     """The ranges of host memory that were handed out, kept sorted by start.
 
-    Only the interpreted mode consults it, so with compiled kernels nothing is entered.
+    Compiled kernels do not consult it; a kernel that Python calls does, at every access.
     """
 
     def __init__(self) -> None:
@@ -32,7 +29,7 @@ class Ledger:
 
     def add(self, owner: Any, address: int, size: int) -> None:
         """Enter ``size`` bytes at ``address`` for as long as ``owner`` lives."""
-        if JIT or size == 0:
+        if size == 0:
             return
         at = bisect.bisect_left(self._starts, address)
         self._starts.insert(at, address)
@@ -74,8 +71,3 @@ def allocate(size: int, align: int = 64) -> Buffer:
     block = np.zeros(size + align, dtype=np.uint8)
     skip = -block.ctypes.data % align
     return Buffer(block[skip : skip + size])
-
-
-def address_of(thing: ctypes.Structure | ctypes.Array[Any]) -> int:
-    """The address of a ctypes object, valid while the object lives."""
-    return ctypes.addressof(thing)

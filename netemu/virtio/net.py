@@ -38,12 +38,30 @@ GSO_UDP_TUNNEL_IPV4 = 0x20
 GSO_UDP_TUNNEL_IPV6 = 0x40
 GSO_ECN = 0x80
 
+FLAG_NAMES = {NEEDS_CSUM: "NEEDS_CSUM", DATA_VALID: "DATA_VALID", RSC_INFO: "RSC_INFO", UDP_TUNNEL_CSUM: "UDP_TUNNEL_CSUM"}
+GSO_NAMES = {GSO_NONE: "NONE", GSO_TCPV4: "TCPV4", GSO_UDP: "UDP", GSO_TCPV6: "TCPV6", GSO_UDP_L4: "UDP_L4"}
+GSO_BIT_NAMES = {GSO_UDP_TUNNEL_IPV4: "UDP_TUNNEL_IPV4", GSO_UDP_TUNNEL_IPV6: "UDP_TUNNEL_IPV6", GSO_ECN: "ECN"}
+
 LEGACY_HDR_LEN = 10
 HDR_LEN_MAX = 32
 
 # config.status
 LINK_UP = 1
 ANNOUNCE = 2
+
+
+def flags_in_words(flags: int) -> str:
+    """The names of a header's flags; bits without one as a number."""
+    names = [name for bit, name in FLAG_NAMES.items() if flags & bit]
+    unknown = flags & ~sum(FLAG_NAMES)
+    return "+".join(names + ([f"{unknown:#x}"] if unknown else [])) or "none"
+
+
+def gso_in_words(gso_type: int) -> str:
+    """The name of a header's gso_type, with the bits or-ed to it."""
+    bits = sum(GSO_BIT_NAMES)
+    base = GSO_NAMES.get(gso_type & ~bits, f"{gso_type & ~bits:#x}")
+    return "+".join([base, *(name for bit, name in GSO_BIT_NAMES.items() if gso_type & bit)])
 
 
 def header_length(features: FeatureSet) -> int:

@@ -1,0 +1,83 @@
+"""The command line: one file a command, each imported only when it is called for."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+
+import click
+
+from netemu.errors import NetemuError
+
+COMMANDS = {
+    "replay": "Play captures through the virtio-net receive path.",
+    "show": "Print the frames of a capture, with the way each took.",
+    "wireshark": "Look at ring captures in Wireshark: plug-in and profile.",
+}
+"""The commands with the first sentence of their help, so that listing them loads none."""
+
+
+class LazyGroup(click.Group):
+    """A group whose commands are modules of this package, loaded when they run."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """The names, in the order of `COMMANDS`."""
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """The command, loaded now; None for a name there is not."""
+        if cmd_name not in COMMANDS:
+            return None
+        command = getattr(importlib.import_module(f"netemu.cli.{cmd_name}"), cmd_name)
+        assert isinstance(command, click.Command)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """List the commands without loading them."""
+        with formatter.section("Commands"):
+            formatter.write_dl(list(COMMANDS.items()))
+
+
+@click.command(
+    cls=LazyGroup,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    epilog="\b\nExample:\n  netemu replay pcaps/web.pcapng -o out.pcapng\n  netemu show out.pcapng",
+)
+@click.version_option(None, "-V", "--version", package_name="virtio-netemu", prog_name="netemu")
+def cli() -> None:
+    """A virtio-net link you can hold in your hand: a host device and a Linux-like driver over real rings."""
+
+
+def fail(message: str) -> int:
+    """Print one line on standard error; the exit status of a failure."""
+    click.echo(f"netemu: {' '.join(message.split())}", err=True)
+    return 1
+
+
+def main() -> None:
+    """Run the command line: errors are one line on standard error, never a traceback."""
+    try:
+        status = cli.main(prog_name="netemu", standalone_mode=False)
+    except click.exceptions.Exit as stop:
+        status = stop.exit_code
+    except click.Abort:
+        status = 130
+    except click.NoArgsIsHelpError as error:
+        click.echo(error.format_message(), err=True)
+        status = 2
+    except click.ClickException as error:
+        hint = f" (try '{error.ctx.command_path} --help')" if isinstance(error, click.UsageError) and error.ctx else ""
+        fail(error.format_message() + hint)
+        status = error.exit_code
+    except NetemuError as error:
+        status = fail(str(error))
+    except BrokenPipeError:
+        # Whoever read our output has seen enough; what is left in the buffer goes nowhere.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        status = 141
+    except KeyboardInterrupt:
+        status = 130
+    except MemoryError:
+        status = fail("out of memory: fewer --queues or a smaller --queue-size need less")
+    sys.exit(status if isinstance(status, int) else 0)

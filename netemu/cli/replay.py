@@ -1,0 +1,227 @@
+"""``netemu replay``: captures through the virtio-net receive path."""
+
+from __future__ import annotations
+
+import json
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from netemu.errors import ConfigError, NetemuError
+
+if TYPE_CHECKING:
+    from types import FrameType
+
+    from netemu.capture import CaptureReader
+    from netemu.replay import Replay
+
+_PROGRESS_AFTER = 1.0
+_PROGRESS_EVERY = 0.2
+_NAME_WIDTH = 26
+
+
+@click.command(
+    epilog="\b\nExamples:\n"
+    "  netemu replay pcaps/web.pcapng -o out.pcapng --mode mergeable --queues 2\n"
+    "  netemu replay big.pcap --mode small --json\n"
+    "  tcpdump -w - | netemu replay - -o - --journey | tshark -r -"
+)
+@click.argument("inputs", metavar="IN...", nargs=-1, required=True)
+@click.option("-o", "--output", metavar="OUT", help="Write what was delivered; .pcap or .pcapng, - for standard output.")
+@click.option(
+    "--mode",
+    type=click.Choice(["mergeable", "small", "big"]),
+    default="mergeable",
+    show_default=True,
+    help="The receive buffers the driver posts.",
+)
+@click.option("--queue-size", metavar="N", type=int, default=256, show_default=True, help="Entries of each ring.")
+@click.option("--queues", metavar="N", type=int, default=1, show_default=True, help="Queue pairs.")
+@click.option(
+    "--driver",
+    type=click.Choice(["linux-4.19", "linux-6.1", "linux-7.0"]),
+    default="linux-7.0",
+    show_default=True,
+    help="The kernel the driver follows.",
+)
+@click.option("--limit", metavar="N", type=click.IntRange(0), help="Stop after N frames.")
+@click.option("--loop", metavar="N", type=click.IntRange(1), default=1, show_default=True, help="Play the input N times.")
+@click.option(
+    "--burst",
+    metavar="N",
+    type=click.IntRange(1),
+    default=64,
+    show_default=True,
+    help="Frames that arrive between an interrupt and its poll.",
+)
+@click.option(
+    "--no-buffer",
+    type=click.Choice(["wait", "drop"]),
+    default="wait",
+    show_default=True,
+    help="What becomes of a frame when no receive buffer is posted.",
+)
+@click.option(
+    "--encap",
+    type=click.Choice(["ethernet", "virtio"]),
+    default="ethernet",
+    show_default=True,
+    help="Write frames as the guest got them, or as they lay in the ring, header included.",
+)
+@click.option("--journey", is_flag=True, help="Comment each frame with the way it took (pcapng).")
+@click.option("--json", "as_json", is_flag=True, help="Print the figures as one JSON object.")
+def replay(
+    inputs: tuple[str, ...],
+    output: str | None,
+    mode: Any,
+    queue_size: int,
+    queues: int,
+    driver: str,
+    limit: int | None,
+    loop: int,
+    burst: int,
+    no_buffer: str,
+    encap: str,
+    journey: bool,
+    as_json: bool,
+) -> None:
+    """Play captures through the virtio-net receive path.
+
+    A host device writes each frame of IN into receive buffers in guest memory; a driver that follows Linux takes it out
+    again. OUT gets what arrived. - stands for standard input or output; figures then go to standard error.
+    """
+    _check_files(inputs, output, loop)
+    _announce_compilation()
+    from netemu.replay import Replay, ReplayOptions  # noqa: PLC0415 - loads NumPy and Numba
+
+    options = ReplayOptions(
+        mode=mode,
+        queue_size=queue_size,
+        queues=queues,
+        driver=driver,
+        burst=burst,
+        wait=no_buffer == "wait",
+        limit=limit,
+        loop=loop,
+        encap=encap,
+        journey=journey,
+    )
+    job = Replay(options, output)
+    fault: NetemuError | None = None
+    with _stops_whole(job), _progress() as report:
+        try:
+            job.play(inputs, report)
+        except NetemuError as error:
+            fault = error
+    figures = job.summary()
+    text = json.dumps(figures, indent=2) if as_json else _in_words(figures)
+    click.echo(text, err=output == "-")
+    if fault is not None:
+        raise fault
+    if job.interrupted:
+        raise KeyboardInterrupt
+
+
+def _check_files(inputs: tuple[str, ...], output: str | None, loop: int) -> None:
+    """Refuse what can be seen to be wrong before anything is loaded."""
+    from netemu.capture import same_file  # noqa: PLC0415 - loads NumPy and Numba
+
+    if "-" in inputs and (loop > 1 or inputs.count("-") > 1):
+        raise ConfigError("standard input can be played only once: name a file to use --loop")
+    for path in inputs:
+        if output is not None and same_file(path, output):
+            raise ConfigError(f"{output}: is an input too; writing it would destroy it")
+
+
+def _announce_compilation() -> None:
+    """Say what a first run waits for, where somebody is watching."""
+    from netemu.jit import cache, mode  # noqa: PLC0415
+
+    if mode.JIT and not cache.is_warm() and sys.stderr.isatty():
+        click.echo("netemu: compiling the receive path for this machine, once (about 15 s) ...", err=True)
+
+
+@contextmanager
+def _stops_whole(job: Replay) -> Iterator[None]:
+    """Let Ctrl-C end the replay between two batches, so that the capture is whole up to there."""
+
+    def interrupt(_signal: int, _frame: FrameType | None) -> None:
+        if job.reading or job.interrupted:
+            raise KeyboardInterrupt
+        job.stop()
+
+    before = signal.signal(signal.SIGINT, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+@contextmanager
+def _progress() -> Iterator[Callable[[CaptureReader], None] | None]:
+    """A line on the terminal, for work of more than a second; the value is what to call after each batch."""
+    if not sys.stderr.isatty():
+        yield None
+        return
+    started = shown = time.monotonic()
+    drawn = False
+
+    def report(reader: CaptureReader) -> None:
+        nonlocal shown, drawn
+        now = time.monotonic()
+        if now - started < _PROGRESS_AFTER or now - shown < _PROGRESS_EVERY:
+            return
+        shown, drawn = now, True
+        done, size = reader.progress()
+        part = f"{100 * done // size:3d} %" if size else f"{done >> 20} MiB"
+        click.echo(f"\r{reader.path}: {part}, {now - started:.0f} s", err=True, nl=False)
+
+    try:
+        yield report
+    finally:
+        if drawn:
+            click.echo("\r\x1b[K", err=True, nl=False)
+
+
+def _in_words(figures: dict[str, Any]) -> str:
+    """The figures as a short report of at most 80 columns."""
+    rate = figures["frames_per_second"]
+    lines = [
+        f"frames in    {figures['frames_in']:>13,}   {figures['bytes_in']:>17,} bytes",
+        f"delivered    {figures['frames_out']:>13,}   {figures['bytes_out']:>17,} bytes",
+    ]
+    dropped = figures["dropped"]
+    lines.append(f"dropped      {sum(dropped.values()):>13,}")
+    lines += [f"  {count:>11,}  {_reason(key)}" for key, count in dropped.items()]
+    lines.append(f"time         {figures['seconds']:>13.3f} s {rate:>17,} frames/s")
+    if figures["interrupted"]:
+        lines.append("interrupted: the figures and the capture end where it stopped")
+    lines += ["", f"{figures['driver']}, {figures['mode']} buffers, rings of {figures['queue_size']}"]
+    lines.append("queue     packets    buffers descriptors interrupts      polls    refills")
+    for n, queue in enumerate(figures["queues"]):
+        columns = ("packets", "buffers", "descriptors", "interrupts", "polls", "refills")
+        lines.append(f"{n:>5} " + " ".join(f"{queue[name]:>10}" for name in columns))
+    lines += [f"broken: {text}" for text in figures["broken"]]
+    for title, key in (("ethtool -S", "ethtool"), ("ip -s link", "netdev"), ("nstat", "snmp")):
+        counters = {name: value for name, value in figures[key].items() if value}
+        lines += ["", f"{title} (counters that moved)"]
+        lines += _columns(counters) if counters else ["  none"]
+    return "\n".join(lines)
+
+
+def _columns(counters: dict[str, int]) -> list[str]:
+    """Name and value, two to a line."""
+    cells = [f"{name:<{_NAME_WIDTH}} {value:>11}" for name, value in counters.items()]
+    return ["  ".join(cells[at : at + 2]) for at in range(0, len(cells), 2)]
+
+
+def _reason(key: str) -> str:
+    """A drop reason in words."""
+    from netemu.reasons import DropReason  # noqa: PLC0415
+
+    return DropReason[key.upper()].words

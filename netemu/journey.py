@@ -1,0 +1,55 @@
+"""A frame's way, in words: the comment that ``--journey`` puts on each frame of a capture."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from netemu.skb import CHECKSUM_COMPLETE, CHECKSUM_NONE, CHECKSUM_PARTIAL, CHECKSUM_UNNECESSARY
+from netemu.stack import reason_words
+from netemu.trace import BufferEvent, SkbEvent
+
+PREFIX = "netemu: "
+"""What each of these comments starts with, by which `netemu show` knows them."""
+
+_BUFFERS_SHOWN = 6
+_CHECKSUM = {
+    CHECKSUM_NONE: "nobody vouched for its checksum",
+    CHECKSUM_UNNECESSARY: "the device vouched for its checksum",
+    CHECKSUM_COMPLETE: "the device summed it",
+    CHECKSUM_PARTIAL: "its checksum is not finished",
+}
+
+
+def buffers_in_words(buffers: Sequence[BufferEvent]) -> str:
+    """Where a frame lay: queue, and for each buffer its head, bytes used of those posted, and address."""
+    if not buffers:
+        return "its buffers were not recorded"
+    first = buffers[0]
+    shown = [f"#{event.head} {event.used}/{event.posted} B at {event.gpa:#x}" for event in buffers[:_BUFFERS_SHOWN]]
+    if len(buffers) > _BUFFERS_SHOWN:
+        shown.append(f"{len(buffers) - _BUFFERS_SHOWN} more")
+    descriptors = sum(event.descriptors for event in buffers)
+    plural = "buffer" if len(buffers) == 1 else "buffers"
+    extra = f" ({descriptors} descriptors)" if descriptors != len(buffers) else ""
+    return f"queue {first.queue}, used slot {first.slot}, {len(buffers)} {plural}{extra}: {', '.join(shown)}"
+
+
+def skb_in_words(skb: SkbEvent) -> str:
+    """What the driver made of it: linear part, frags, memory charged, checksum, GSO, and what the stack said."""
+    linear = skb.len - skb.data_len
+    shape = f"skb {linear} B linear"
+    if skb.nr_frags:
+        shape += f" + {skb.nr_frags} frag{'s' if skb.nr_frags > 1 else ''}"
+    if skb.frag_skbs:
+        shape += f" + {skb.frag_skbs} skb{'s' if skb.frag_skbs > 1 else ''} in its frag list"
+    parts = [f"{shape}, truesize {skb.truesize}", _CHECKSUM.get(skb.ip_summed, "checksum unknown")]
+    if skb.gso_type:
+        parts.append(f"GSO, segments of {skb.gso_size} B")
+    parts.append(f"stack: {reason_words(skb.verdict)}")
+    return "; ".join(parts)
+
+
+def comment(buffers: Sequence[BufferEvent], skb: SkbEvent | None) -> str:
+    """The whole comment; without ``skb`` (in a capture at the ring) only as far as the buffers."""
+    text = PREFIX + buffers_in_words(buffers)
+    return text if skb is None else f"{text}; {skb_in_words(skb)}"

@@ -1,0 +1,334 @@
+"""The main job: captures through the receive path, into a capture, with everything counted."""
+
+from __future__ import annotations
+
+import struct
+import time
+from collections import defaultdict, deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from netemu import engine
+from netemu.capture import CaptureReader, CaptureWriter, InterfaceInfo, InterfaceStatistics, Sink, open_capture
+from netemu.capture.formats import FLAG_INBOUND, LINKTYPE_ETHERNET, LINKTYPE_USER0
+from netemu.capture.frames import FrameBatch
+from netemu.capture.sink import SINK_NONE, SINK_PCAP
+from netemu.driver.eras import DEFAULT_ERA
+from netemu.errors import ConfigError
+from netemu.jit import allocate
+from netemu.journey import comment
+from netemu.nic import Mode, Nic
+from netemu.reasons import DropReason
+from netemu.stack import ProtocolStack
+from netemu.trace import BufferEvent, SkbEvent, TraceBuffers
+
+DEFAULT_BURST = 64
+_TRACE_EVENTS = 8192
+_TRACE_BYTES = 4 << 20
+_RING_BYTES = 1 << 20
+_PCAP_RECORD = struct.Struct("<IIII")
+_FRAME_ID = struct.Struct("<8xQ")
+_NSEC = 1_000_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class ReplayOptions:
+    """How to replay.
+
+    ``burst`` is how many frames arrive between an interrupt and the poll it asks for; ``wait`` whether a frame for which
+    there is no buffer waits for the guest or is dropped. ``limit`` ends the replay after so many frames (None: all),
+    ``loop`` plays the input so many times. ``encap`` chooses what a capture holds: the frames ("ethernet") or the ring's
+    content ("virtio", docs/ring-capture-format.md). ``journey`` puts a comment on every frame.
+    """
+
+    mode: Mode = "mergeable"
+    queue_size: int = 256
+    queues: int = 1
+    driver: str = DEFAULT_ERA
+    burst: int = DEFAULT_BURST
+    wait: bool = True
+    limit: int | None = None
+    loop: int = 1
+    encap: str = "ethernet"
+    journey: bool = False
+
+
+class Replay:
+    """One replay: build it, `play`, look at `summary`.
+
+    Memory does not grow with the input: frames are read, played and written in batches of about a MiB.
+    """
+
+    def __init__(self, options: ReplayOptions, output: str | None = None, kind: str | None = None) -> None:
+        """Bring up device and driver, and make the file ``output`` (None: frames are only counted).
+
+        ``kind`` is "pcap" or "pcapng" where the file's name does not say it. Raises `ConfigError` and `CaptureError`.
+        """
+        if options.burst < 1 or options.loop < 1 or (options.limit is not None and options.limit < 0):
+            raise ConfigError("burst and loop are at least 1, and limit is not negative")
+        self.options = options
+        self.nic = Nic(options.mode, options.queue_size, options.queues, options.driver)
+        self.stack = ProtocolStack()
+        self.seconds = 0.0
+        self.interrupted = False
+        self.reading = False
+        self._first_tstamp: int | None = None
+        self._last_tstamp: int | None = None
+        self._ring = options.encap == "virtio"
+        self._device_drops = allocate(len(DropReason) * 8)
+        self._writer = None
+        if output is not None:
+            link_type = LINKTYPE_USER0 if self._ring else LINKTYPE_ETHERNET
+            self._writer = CaptureWriter(output, link_type, self._interface(), kind)
+            if options.journey and self._writer.kind == "pcap":
+                self._writer.close()
+                raise ConfigError("a pcap file has no place for comments: write .pcapng for --journey")
+        self._journey = options.journey and self._writer is not None
+        self._trace = TraceBuffers(_TRACE_EVENTS, _TRACE_BYTES) if self._journey else TraceBuffers()
+        self._way: dict[int, deque[BufferEvent]] = defaultdict(deque)
+        self._sink = self._make_sink()
+        self.engine = self._make_engine()
+
+    def _interface(self) -> InterfaceInfo:
+        o = self.options
+        where = "at the ring" if self._ring else "in the guest"
+        what = f"virtio-net seen {where}: {o.mode} buffers, {o.queues} queue(s) of {o.queue_size}, driver as {o.driver}"
+        return InterfaceInfo(name="netemu0", description=what)
+
+    def _make_sink(self) -> Sink:
+        """Where the kernel writes: the file's own sink, a buffer that Python adds comments to, or nowhere."""
+        if self._writer is None:
+            return Sink(kind=SINK_NONE)
+        if not self._journey:
+            return self._writer.sink
+        self._ring_buffer = allocate(_RING_BYTES if self._ring else 0)
+        kind = SINK_PCAP if self._ring else SINK_NONE
+        return Sink(kind=kind, buffer=self._ring_buffer.address, size=self._ring_buffer.size)
+
+    def _make_engine(self) -> engine.Engine:
+        nic, features = self.nic, self.nic.driver.features.mask
+        return engine.Engine(
+            burst=self.options.burst,
+            may_wait=int(self.options.wait),
+            softirq=1,
+            queues=nic.queues,
+            vi=nic.driver.vi.address,
+            side=nic.device.side.address,
+            device_queues=nic.device.queues.address,
+            stack=self.stack.address,
+            sink=self._sink.address,
+            ring_sink=int(self._ring),
+            features_low=features & (1 << 64) - 1,
+            features_high=features >> 64,
+            trace=self._trace.struct.address,
+            device_drops=self._device_drops.address,
+        )
+
+    def play(self, inputs: Sequence[str], progress: Callable[[CaptureReader], None] | None = None) -> None:
+        """Play the captures one after the other; ``progress`` is called after each batch.
+
+        Raises `CaptureError` for a fault of an input, after all frames before it were played and written, and for an
+        output that cannot be written.
+        """
+        started = time.perf_counter()
+        try:
+            for _ in range(self.options.loop):
+                for path in inputs:
+                    self._play_file(path, progress)
+        except KeyboardInterrupt:
+            self.interrupted = True
+        finally:
+            try:
+                self._finish()
+            finally:
+                self.seconds = time.perf_counter() - started
+
+    def stop(self) -> None:
+        """End the replay after the batch at hand, as an interrupt does."""
+        self.interrupted = True
+
+    @property
+    def _over(self) -> bool:
+        limit = self.options.limit
+        return self.interrupted or (limit is not None and self.engine.frames_in >= limit)
+
+    def _play_file(self, path: str, progress: Callable[[CaptureReader], None] | None) -> None:
+        with open_capture(path) as reader:
+            while not self._over:
+                self.reading = True
+                batch = reader.read_batch()
+                self.reading = False
+                if batch is None:
+                    break
+                self._play_batch(batch)
+                if progress is not None:
+                    progress(reader)
+
+    def _play_batch(self, batch: FrameBatch) -> None:
+        e = self.engine
+        e.frames = batch.address
+        e.next = 0
+        e.count = batch.count
+        if self.options.limit is not None:
+            e.count = min(e.count, self.options.limit - e.frames_in)
+        self._note_times(batch, e.count)
+        self._run()
+
+    def _note_times(self, batch: FrameBatch, count: int) -> None:
+        """Remember the earliest and latest time of what was played, for the interface's statistics."""
+        if count == 0:
+            return
+        times = batch.column("tstamp")[:count]
+        first, last = int(times.min()), int(times.max())
+        self._first_tstamp = first if self._first_tstamp is None else min(first, self._first_tstamp)
+        self._last_tstamp = last if self._last_tstamp is None else max(last, self._last_tstamp)
+
+    def _run(self) -> None:
+        """Let the loop play what is there, emptying taps as they fill up."""
+        while True:
+            outcome = engine.run(self.engine.address)
+            if self._journey:
+                self._take_trace()
+            elif self._writer is not None and outcome == engine.FLUSH:
+                self._writer.flush()
+            if outcome == engine.DONE:
+                return
+
+    def _finish(self) -> None:
+        """Let the guest take what still lies in its rings, and close the capture."""
+        e = self.engine
+        e.next = e.count = 0
+        e.softirq = 1
+        try:
+            self._run()
+        finally:
+            if self._writer is not None:
+                self._writer.close(self._statistics())
+
+    def _statistics(self) -> InterfaceStatistics:
+        by_device = int(self._drops_by_device().sum())
+        dropped = sum(self.dropped.values())
+        return InterfaceStatistics(
+            starttime=self._first_tstamp,
+            endtime=self._last_tstamp,
+            ifrecv=self.engine.frames_in,
+            ifdrop=by_device,
+            osdrop=dropped - by_device,
+            usrdeliv=self.engine.frames_out,
+        )
+
+    def _take_trace(self) -> None:
+        """Write what the trace holds, each frame with its comment."""
+        trace = self._trace.struct
+        for event in self._trace.buffers[: trace.buffer_count]:
+            self._way[event.queue].append(BufferEvent.from_buffer_copy(event))
+        if self._ring:
+            self._write_ring_frames()
+        else:
+            for skb in self._trace.skbs[: trace.skb_count]:
+                self._write_skb(skb)
+        self._trace.clear()
+
+    def _buffers_of(self, queue: int, frame_id: int) -> list[BufferEvent]:
+        """Take the frame's buffers off the queue's list, with those of frames before it that never came up."""
+        way = self._way[queue]
+        while way and way[0].frame_id < frame_id:
+            way.popleft()
+        mine = []
+        while way and way[0].frame_id == frame_id:
+            mine.append(way.popleft())
+        return mine
+
+    def _write_skb(self, skb: SkbEvent) -> None:
+        assert self._writer is not None
+        text = comment(self._buffers_of(skb.queue, skb.frame_id), skb)
+        data = self._trace.bytes.array[skb.offset : skb.offset + skb.len].tobytes()
+        self._writer.sink.pending_drops += self._sink.pending_drops
+        self._sink.pending_drops = 0
+        self._writer.write(
+            data, skb.tstamp, skb.wire_len, queue=skb.queue, frame_id=skb.frame_id, flags=FLAG_INBOUND, comments=[text]
+        )
+
+    def _write_ring_frames(self) -> None:
+        """Write the records that the kernel left in the ring buffer, which are those of a pcap file."""
+        assert self._writer is not None
+        data = self._ring_buffer.array[: self._sink.used].tobytes()
+        self._sink.used = 0
+        at = 0
+        while at < len(data):
+            second, fraction, caplen, wire_len = _PCAP_RECORD.unpack_from(data, at)
+            at += _PCAP_RECORD.size
+            record = data[at : at + caplen]
+            at += caplen
+            (frame_id,) = _FRAME_ID.unpack_from(record)
+            queue = int.from_bytes(record[4:6], "little")
+            text = comment(self._buffers_of(queue, frame_id), None)
+            self._writer.write(
+                record,
+                second * _NSEC + fraction,
+                wire_len,
+                queue=queue,
+                frame_id=frame_id,
+                flags=FLAG_INBOUND,
+                comments=[text],
+            )
+
+    def _drops_by_device(self) -> np.ndarray[tuple[int, ...], np.dtype[np.int64]]:
+        return self._device_drops.array.view(np.int64)
+
+    @property
+    def dropped(self) -> dict[str, int]:
+        """Frames that did not arrive, by reason (`DropReason.key`); reasons that did not occur are left out."""
+        counts = self._drops_by_device() + self.nic.driver.drops.sum(axis=0)
+        return {reason.key: int(counts[reason]) for reason in DropReason if counts[reason]}
+
+    def queue_counters(self) -> list[dict[str, int]]:
+        """For each receive queue what driver and device counted."""
+        driver, device = self.nic.driver, self.nic.device
+        rows = []
+        for n in range(self.nic.queues):
+            rq, dq, napi = driver.receive_queues[n], device.queues[2 * n], driver.napis[2 * n]
+            rows.append(
+                {
+                    "packets": rq.packets,
+                    "bytes": rq.bytes,
+                    "drops": rq.drops,
+                    "rx_length_errors": rq.rx_length_errors,
+                    "rx_frame_errors": rq.rx_frame_errors,
+                    "buffers": dq.chains_used,
+                    "descriptors": dq.descriptors_used,
+                    "interrupts": rq.interrupts,
+                    "polls": napi.polls,
+                    "completions": napi.completions,
+                    "refills": rq.refills,
+                    "kicks": rq.kicks,
+                    "oom": rq.oom,
+                }
+            )
+        return rows
+
+    def summary(self) -> dict[str, object]:
+        """Everything that was counted, as ``--json`` prints it."""
+        e, nic = self.engine, self.nic
+        return {
+            "frames_in": e.frames_in,
+            "bytes_in": e.bytes_in,
+            "frames_out": e.frames_out,
+            "bytes_out": e.bytes_out,
+            "dropped": self.dropped,
+            "seconds": round(self.seconds, 6),
+            "frames_per_second": round(e.frames_in / self.seconds) if self.seconds else 0,
+            "interrupted": self.interrupted,
+            "mode": self.options.mode,
+            "driver": self.options.driver,
+            "queue_size": nic.driver.rings[0].num,
+            "features": [*str(nic.driver.features).split(", ")],
+            "queues": self.queue_counters(),
+            "ethtool": nic.ethtool,
+            "netdev": nic.netdev,
+            "snmp": self.stack.snmp(),
+            "broken": nic.device.broken + nic.driver.broken,
+        }
+
