@@ -117,29 +117,49 @@ def _tap(e: Engine, skb: Skb, queue: i64) -> i64:
 
 
 @kernel
+def _first_received(e: Engine) -> i64:
+    """The queue whose next skb reached the device first, so that taps see frames in order of arrival; -1 for none."""
+    base = vi_at(e.vi).rq
+    if e.queues == 1:
+        return -1 if rq_at(base).rx_list == 0 else 0
+    best = -1
+    earliest = 0
+    for n in range(e.queues):
+        address = rq_at(base + n * RQ_SIZE).rx_list
+        if address != 0:
+            number = skb_at(address).frame_id
+            if best < 0 or number < earliest:
+                best = n
+                earliest = number
+    return best
+
+
+@kernel
 def _hand_up(e: Engine) -> i64:
     """netif_receive_skb for all that the polls received: taps first, then the stack; FLUSH when a tap is full."""
     stack = stack_at(e.stack)
     trace = trace_at(e.trace)
-    for n in range(e.queues):
-        rq = rq_at(vi_at(e.vi).rq + n * RQ_SIZE)
-        while rq.rx_list != 0:
-            address = rq.rx_list
-            skb = skb_at(address)
-            if trace.capacity != 0 and trace_has_room(trace, 0, skb.len) == 0:
-                return FLUSH
-            if _tap(e, skb, n) == 0:
-                return FLUSH
-            verdict = netif_receive_skb(stack, skb)
-            if trace.capacity != 0:
-                trace_skb(trace, skb, n, verdict)
-            e.frames_out += 1
-            e.bytes_out += skb.len
-            rq.rx_list = skb.next
-            rq.rx_count -= 1
-            kfree_skb(address)
-        rq.rx_tail = 0
-    return DONE
+    while True:
+        queue = _first_received(e)
+        if queue < 0:
+            return DONE
+        rq = rq_at(vi_at(e.vi).rq + queue * RQ_SIZE)
+        address = rq.rx_list
+        skb = skb_at(address)
+        if trace.capacity != 0 and trace_has_room(trace, 0, skb.len) == 0:
+            return FLUSH
+        if _tap(e, skb, queue) == 0:
+            return FLUSH
+        verdict = netif_receive_skb(stack, skb)
+        if trace.capacity != 0:
+            trace_skb(trace, skb, queue, verdict)
+        e.frames_out += 1
+        e.bytes_out += skb.len
+        rq.rx_list = skb.next
+        rq.rx_count -= 1
+        if rq.rx_list == 0:
+            rq.rx_tail = 0
+        kfree_skb(address)
 
 
 @kernel

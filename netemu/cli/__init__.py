@@ -63,7 +63,7 @@ def main() -> None:
         status = stop.exit_code
     except click.Abort:
         status = 130
-    except click.NoArgsIsHelpError as error:
+    except click.exceptions.NoArgsIsHelpError as error:
         click.echo(error.format_message(), err=True)
         status = 2
     except click.ClickException as error:
