@@ -1,1 +1,54 @@
-"""netemu: a virtio-net link you can hold in your hand."""
+"""netemu: a virtio-net link you can hold in your hand.
+
+    from netemu import Nic, read_capture
+
+    nic = Nic(mode="mergeable")
+    for skb in nic.receive(frame.data for frame in read_capture("pcaps/web.pcapng")):
+        print(len(skb.data), skb.skb.nr_frags, len(skb.buffers))
+
+The names below are imported when they are first used: NumPy and Numba take a while.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from netemu.capture import CaptureWriter, open_capture, read_capture
+    from netemu.errors import CaptureError, ConfigError, NetemuError
+    from netemu.nic import Nic, ReceivedSkb
+    from netemu.replay import Replay, ReplayOptions
+
+_HOMES = {
+    "CaptureError": "netemu.errors",
+    "CaptureWriter": "netemu.capture",
+    "ConfigError": "netemu.errors",
+    "NetemuError": "netemu.errors",
+    "Nic": "netemu.nic",
+    "ReceivedSkb": "netemu.nic",
+    "Replay": "netemu.replay",
+    "ReplayOptions": "netemu.replay",
+    "open_capture": "netemu.capture",
+    "read_capture": "netemu.capture",
+}
+
+__all__ = [
+    "CaptureError",
+    "CaptureWriter",
+    "ConfigError",
+    "NetemuError",
+    "Nic",
+    "ReceivedSkb",
+    "Replay",
+    "ReplayOptions",
+    "open_capture",
+    "read_capture",
+]
+
+
+def __getattr__(name: str) -> Any:
+    """Load a public name when it is first asked for."""
+    if name not in _HOMES:
+        raise AttributeError(f"module 'netemu' has no attribute {name!r}")
+    return getattr(importlib.import_module(_HOMES[name]), name)

@@ -1,15 +1,28 @@
-"""A virtual network card: one device and one driver over one guest's memory."""
+"""A virtual network card: one device, one driver and one protocol stack, over one guest's memory."""
 
 from __future__ import annotations
 
-from typing import Literal, get_args
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any, Literal, get_args
 
+import numpy as np
+import numpy.typing as npt
+
+from netemu import engine
+from netemu.capture.formats import MAX_FRAME
+from netemu.capture.frames import Frame
+from netemu.capture.sink import SINK_NONE, Sink
 from netemu.device.net import NetDevice
 from netemu.driver.eras import DEFAULT_ERA
 from netemu.driver.ethtool import ethtool_statistics, netdev_statistics
 from netemu.driver.probe import SUPPORTED, VirtioNet
 from netemu.errors import ConfigError
+from netemu.jit import allocate
 from netemu.memory import GuestMemory
+from netemu.reasons import DropReason
+from netemu.stack import ProtocolStack
+from netemu.trace import BufferEvent, SkbEvent, TraceBuffers
 from netemu.virtio import features as f
 from netemu.virtio.features import FeatureSet
 from netemu.virtio.net import NetConfig
@@ -19,11 +32,15 @@ MODES: tuple[Mode, ...] = get_args(Mode)
 
 QUEUE_SIZE_MAX = 1024
 QUEUES_MAX = 64
+DEFAULT_BURST = 64
 
 _BASE = FeatureSet.of(f.MAC, f.STATUS, f.VERSION_1, f.EVENT_IDX, f.INDIRECT_DESC)
 _GUEST_OFFLOADS = FeatureSet.of(f.GUEST_CSUM, f.GUEST_TSO4, f.GUEST_TSO6, f.GUEST_ECN, f.GUEST_UFO)
 _MEMORY_PER_QUEUE = 160 << 20
 """Address space a queue's pools take at most; what is never touched costs no memory."""
+_TRACE_EVENTS = 2048
+_TRACE_BYTES = 8 * MAX_FRAME
+
 
 def offered_features(mode: Mode, queues: int) -> FeatureSet:
     """What the device offers so that a Linux driver ends up in ``mode`` with ``queues`` queue pairs."""
@@ -36,8 +53,22 @@ def offered_features(mode: Mode, queues: int) -> FeatureSet:
         offered |= FeatureSet.of(f.MQ, f.CTRL_VQ)
     return offered
 
+
+@dataclass(frozen=True, slots=True)
+class ReceivedSkb:
+    """A frame as the driver handed it up: its bytes, the skb's numbers, and the buffers it came in."""
+
+    data: bytes
+    skb: SkbEvent
+    buffers: tuple[BufferEvent, ...]
+
+
 class Nic:
-    """A device and a driver that have negotiated and are up, joined by rings in guest memory."""
+    """A device and a driver that have negotiated and are up, joined by rings in guest memory.
+
+    ``device``, ``driver`` and ``stack`` are the parts, ``memory`` the guest's bytes; `receive` brings frames in and gives skbs
+    back. `netemu.replay.Replay` plays whole files through one.
+    """
 
     def __init__(
         self,
@@ -45,22 +76,120 @@ class Nic:
         queue_size: int = 256,
         queues: int = 1,
         driver: str = DEFAULT_ERA,
+        *,
         accept: FeatureSet = SUPPORTED,
+        burst: int = DEFAULT_BURST,
+        wait: bool = True,
     ) -> None:
-        """Build the pair. ``accept`` limits what the driver takes of the features it is offered.
+        """Build the pair.
 
-        Raises `ConfigError` for a combination that cannot be.
+        ``driver`` names the kernel to follow (`netemu.driver.eras.ERAS`), ``accept`` limits what the driver takes of the
+        features it is offered. ``burst`` frames arrive between an interrupt and its poll; a frame without a buffer waits
+        for the guest, or with ``wait`` off is dropped. Raises `ConfigError` for a combination that cannot be.
         """
         if mode not in MODES:
             raise ConfigError(f"no receive mode is called {mode!r}; there are {', '.join(MODES)}")
         if not 1 <= queues <= QUEUES_MAX:
             raise ConfigError(f"a device here has 1 to {QUEUES_MAX} queue pairs, not {queues}")
+        if not 1 <= queue_size <= QUEUE_SIZE_MAX:
+            raise ConfigError(f"a ring here has 1 to {QUEUE_SIZE_MAX} entries, not {queue_size}")
+        if burst < 1:
+            raise ConfigError(f"a burst has at least one frame, not {burst}")
+        self.mode = mode
+        self.queues = queues
         self.memory = GuestMemory(queues * _MEMORY_PER_QUEUE)
         config = NetConfig(max_virtqueue_pairs=queues)
         self.device = NetDevice(self.memory, offered_features(mode, queues), config, queue_size)
         self.driver = VirtioNet(self.device, self.memory, driver, queue_size, accept)
-        self.queues = queues
+        self.stack = ProtocolStack()
+        self._device_drops = allocate(len(DropReason) * 8)
+        self._trace = TraceBuffers()
+        self._sink = Sink(kind=SINK_NONE)
+        features = self.driver.features.mask
+        self.engine = engine.Engine(
+            burst=burst,
+            may_wait=int(wait),
+            queues=queues,
+            vi=self.driver.vi.address,
+            side=self.device.side.address,
+            device_queues=self.device.queues.address,
+            stack=self.stack.address,
+            sink=self._sink.address,
+            features_low=features & (1 << 64) - 1,
+            features_high=features >> 64,
+            trace=self._trace.struct.address,
+            device_drops=self._device_drops.address,
+        )
         self.driver.open()
+        self.let_guest_run()
+
+    def attach(self, sink: Sink, trace: TraceBuffers | None = None, *, at_ring: bool = False) -> None:
+        """Have frames written to ``sink`` and noted in ``trace`` from now on.
+
+        ``at_ring`` writes them as they lie in the buffers (docs/ring-capture-format.md), else as skbs.
+        """
+        self._sink = sink
+        self._trace = trace or TraceBuffers()
+        self.engine.sink = sink.address
+        self.engine.ring_sink = int(at_ring)
+        self.engine.trace = self._trace.struct.address
+
+    def arrive(self, address: int, count: int) -> None:
+        """Queue ``count`` `Frame` structs at host ``address`` for `run`."""
+        self.engine.frames = address
+        self.engine.next = 0
+        self.engine.count = count
+
+    def run(self) -> bool:
+        """Play what was queued; False when a sink or trace is full and has to be emptied before the next call."""
+        return bool(engine.run(self.engine.address) == engine.DONE)
+
+    def let_guest_run(self) -> bool:
+        """Let the guest take everything that lies in its rings, however full the burst; the value is that of `run`."""
+        self.arrive(0, 0)
+        self.engine.softirq = 1
+        return self.run()
+
+    def receive(self, frames: Iterable[bytes | Any], tstamp: int = 0) -> list[ReceivedSkb]:
+        """Bring frames (bytes, or scapy packets) to the guest at time ``tstamp`` (ns); the skbs that come up.
+
+        Frames that are dropped are missing from the list and counted in `dropped`. Raises `ConfigError` for a frame
+        over 262,144 bytes.
+        """
+        before = self._sink, self._trace, bool(self.engine.ring_sink)
+        trace = TraceBuffers(_TRACE_EVENTS, _TRACE_BYTES)
+        self.attach(Sink(kind=SINK_NONE), trace)
+        received: list[ReceivedSkb] = []
+        try:
+            for item in frames:
+                data = bytes(item)
+                if len(data) > MAX_FRAME:
+                    raise ConfigError(f"a frame has at most {MAX_FRAME} bytes, not {len(data)}")
+                memory = allocate(max(1, len(data)))
+                memory.array[: len(data)] = bytearray(data)
+                frame = Frame(address=memory.address, len=len(data), wire_len=len(data), tstamp=tstamp)
+                self.arrive(frame.address, 1)
+                while not self.run():
+                    received += _taken(trace)
+                if trace.struct.skb_count:
+                    received += _taken(trace)
+            while not self.let_guest_run():
+                received += _taken(trace)
+            received += _taken(trace)
+        finally:
+            self.attach(before[0], before[1], at_ring=before[2])
+        return received
+
+    @property
+    def drops_by_device(self) -> npt.NDArray[np.int64]:
+        """Frames the device could not bring to the driver, one counter per `DropReason`."""
+        return self._device_drops.array.view(np.int64)
+
+    @property
+    def dropped(self) -> dict[str, int]:
+        """Frames that did not arrive, by reason (`DropReason.key`); reasons that did not occur are left out."""
+        counts = self.drops_by_device + self.driver.drops.sum(axis=0)
+        return {reason.key: int(counts[reason]) for reason in DropReason if counts[reason]}
 
     @property
     def ethtool(self) -> dict[str, int]:
@@ -77,3 +206,45 @@ class Nic:
     def netdev(self) -> dict[str, int]:
         """The interface's counters as ``ip -s link`` names them."""
         return netdev_statistics(self.driver.receive_queues[:], self.driver.send_queues[:])
+
+    def queue_counters(self) -> list[dict[str, int]]:
+        """For each receive queue what driver and device counted."""
+        rows = []
+        for n in range(self.queues):
+            rq, dq, napi = self.driver.receive_queues[n], self.device.queues[2 * n], self.driver.napis[2 * n]
+            rows.append(
+                {
+                    "packets": rq.packets,
+                    "bytes": rq.bytes,
+                    "drops": rq.drops,
+                    "rx_length_errors": rq.rx_length_errors,
+                    "rx_frame_errors": rq.rx_frame_errors,
+                    "buffers": dq.chains_used,
+                    "descriptors": dq.descriptors_used,
+                    "interrupts": rq.interrupts,
+                    "polls": napi.polls,
+                    "completions": napi.completions,
+                    "refills": rq.refills,
+                    "kicks": rq.kicks,
+                    "oom": rq.oom,
+                }
+            )
+        return rows
+
+
+def _taken(trace: TraceBuffers) -> list[ReceivedSkb]:
+    """What a trace holds, as objects of their own; the trace is empty afterwards but for buffers whose skb is to come."""
+    held = trace.struct
+    by_frame: dict[int, list[BufferEvent]] = {}
+    for event in trace.buffers[: held.buffer_count]:
+        by_frame.setdefault(event.frame_id, []).append(BufferEvent.from_buffer_copy(event))
+    skbs = []
+    for event in trace.skbs[: held.skb_count]:
+        data = trace.bytes.array[event.offset : event.offset + event.len].tobytes()
+        buffers = tuple(by_frame.pop(event.frame_id, ()))
+        skbs.append(ReceivedSkb(data, SkbEvent.from_buffer_copy(event), buffers))
+    trace.clear()
+    for events in by_frame.values():
+        for event in events:
+            trace.keep(event)
+    return skbs

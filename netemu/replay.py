@@ -8,9 +8,6 @@ from collections import defaultdict, deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-import numpy as np
-
-from netemu import engine
 from netemu.capture import CaptureReader, CaptureWriter, InterfaceInfo, InterfaceStatistics, Sink, open_capture
 from netemu.capture.formats import FLAG_INBOUND, LINKTYPE_ETHERNET, LINKTYPE_USER0
 from netemu.capture.frames import FrameBatch
@@ -19,12 +16,9 @@ from netemu.driver.eras import DEFAULT_ERA
 from netemu.errors import ConfigError
 from netemu.jit import allocate
 from netemu.journey import comment
-from netemu.nic import Mode, Nic
-from netemu.reasons import DropReason
-from netemu.stack import ProtocolStack
+from netemu.nic import DEFAULT_BURST, Mode, Nic
 from netemu.trace import BufferEvent, SkbEvent, TraceBuffers
 
-DEFAULT_BURST = 64
 _TRACE_EVENTS = 8192
 _TRACE_BYTES = 4 << 20
 _RING_BYTES = 1 << 20
@@ -66,19 +60,19 @@ class Replay:
 
         ``kind`` is "pcap" or "pcapng" where the file's name does not say it. Raises `ConfigError` and `CaptureError`.
         """
-        if options.burst < 1 or options.loop < 1 or (options.limit is not None and options.limit < 0):
-            raise ConfigError("burst and loop are at least 1, and limit is not negative")
+        if options.loop < 1 or (options.limit is not None and options.limit < 0):
+            raise ConfigError("loop is at least 1, and limit is not negative")
         self.options = options
-        self.nic = Nic(options.mode, options.queue_size, options.queues, options.driver)
-        self.stack = ProtocolStack()
+        self.nic = Nic(
+            options.mode, options.queue_size, options.queues, options.driver, burst=options.burst, wait=options.wait
+        )
         self.seconds = 0.0
         self.interrupted = False
         self.reading = False
         self._first_tstamp: int | None = None
         self._last_tstamp: int | None = None
         self._ring = options.encap == "virtio"
-        self._device_drops = allocate(len(DropReason) * 8)
-        self._writer = None
+        self._writer: CaptureWriter | None = None
         if output is not None:
             link_type = LINKTYPE_USER0 if self._ring else LINKTYPE_ETHERNET
             self._writer = CaptureWriter(output, link_type, self._interface(), kind)
@@ -89,7 +83,7 @@ class Replay:
         self._trace = TraceBuffers(_TRACE_EVENTS, _TRACE_BYTES) if self._journey else TraceBuffers()
         self._way: dict[int, deque[BufferEvent]] = defaultdict(deque)
         self._sink = self._make_sink()
-        self.engine = self._make_engine()
+        self.nic.attach(self._sink, self._trace, at_ring=self._ring)
 
     def _interface(self) -> InterfaceInfo:
         o = self.options
@@ -106,25 +100,6 @@ class Replay:
         self._ring_buffer = allocate(_RING_BYTES if self._ring else 0)
         kind = SINK_PCAP if self._ring else SINK_NONE
         return Sink(kind=kind, buffer=self._ring_buffer.address, size=self._ring_buffer.size)
-
-    def _make_engine(self) -> engine.Engine:
-        nic, features = self.nic, self.nic.driver.features.mask
-        return engine.Engine(
-            burst=self.options.burst,
-            may_wait=int(self.options.wait),
-            softirq=1,
-            queues=nic.queues,
-            vi=nic.driver.vi.address,
-            side=nic.device.side.address,
-            device_queues=nic.device.queues.address,
-            stack=self.stack.address,
-            sink=self._sink.address,
-            ring_sink=int(self._ring),
-            features_low=features & (1 << 64) - 1,
-            features_high=features >> 64,
-            trace=self._trace.struct.address,
-            device_drops=self._device_drops.address,
-        )
 
     def play(self, inputs: Sequence[str], progress: Callable[[CaptureReader], None] | None = None) -> None:
         """Play the captures one after the other; ``progress`` is called after each batch.
@@ -152,7 +127,7 @@ class Replay:
     @property
     def _over(self) -> bool:
         limit = self.options.limit
-        return self.interrupted or (limit is not None and self.engine.frames_in >= limit)
+        return self.interrupted or (limit is not None and self.nic.engine.frames_in >= limit)
 
     def _play_file(self, path: str, progress: Callable[[CaptureReader], None] | None) -> None:
         with open_capture(path) as reader:
@@ -167,14 +142,12 @@ class Replay:
                     progress(reader)
 
     def _play_batch(self, batch: FrameBatch) -> None:
-        e = self.engine
-        e.frames = batch.address
-        e.next = 0
-        e.count = batch.count
+        count = batch.count
         if self.options.limit is not None:
-            e.count = min(e.count, self.options.limit - e.frames_in)
-        self._note_times(batch, e.count)
-        self._run()
+            count = min(count, self.options.limit - self.nic.engine.frames_in)
+        self._note_times(batch, count)
+        self.nic.arrive(batch.address, count)
+        self._run(self.nic.run)
 
     def _note_times(self, batch: FrameBatch, count: int) -> None:
         """Remember the earliest and latest time of what was played, for the interface's statistics."""
@@ -185,38 +158,33 @@ class Replay:
         self._first_tstamp = first if self._first_tstamp is None else min(first, self._first_tstamp)
         self._last_tstamp = last if self._last_tstamp is None else max(last, self._last_tstamp)
 
-    def _run(self) -> None:
+    def _run(self, step: Callable[[], bool]) -> None:
         """Let the loop play what is there, emptying taps as they fill up."""
-        while True:
-            outcome = engine.run(self.engine.address)
+        done = False
+        while not done:
+            done = step()
             if self._journey:
                 self._take_trace()
-            elif self._writer is not None and outcome == engine.FLUSH:
+            elif self._writer is not None and not done:
                 self._writer.flush()
-            if outcome == engine.DONE:
-                return
 
     def _finish(self) -> None:
         """Let the guest take what still lies in its rings, and close the capture."""
-        e = self.engine
-        e.next = e.count = 0
-        e.softirq = 1
         try:
-            self._run()
+            self._run(self.nic.let_guest_run)
         finally:
             if self._writer is not None:
                 self._writer.close(self._statistics())
 
     def _statistics(self) -> InterfaceStatistics:
-        by_device = int(self._drops_by_device().sum())
-        dropped = sum(self.dropped.values())
+        by_device = int(self.nic.drops_by_device.sum())
         return InterfaceStatistics(
             starttime=self._first_tstamp,
             endtime=self._last_tstamp,
-            ifrecv=self.engine.frames_in,
+            ifrecv=self.nic.engine.frames_in,
             ifdrop=by_device,
-            osdrop=dropped - by_device,
-            usrdeliv=self.engine.frames_out,
+            osdrop=sum(self.nic.dropped.values()) - by_device,
+            usrdeliv=self.nic.engine.frames_out,
         )
 
     def _take_trace(self) -> None:
@@ -275,49 +243,15 @@ class Replay:
                 comments=[text],
             )
 
-    def _drops_by_device(self) -> np.ndarray[tuple[int, ...], np.dtype[np.int64]]:
-        return self._device_drops.array.view(np.int64)
-
-    @property
-    def dropped(self) -> dict[str, int]:
-        """Frames that did not arrive, by reason (`DropReason.key`); reasons that did not occur are left out."""
-        counts = self._drops_by_device() + self.nic.driver.drops.sum(axis=0)
-        return {reason.key: int(counts[reason]) for reason in DropReason if counts[reason]}
-
-    def queue_counters(self) -> list[dict[str, int]]:
-        """For each receive queue what driver and device counted."""
-        driver, device = self.nic.driver, self.nic.device
-        rows = []
-        for n in range(self.nic.queues):
-            rq, dq, napi = driver.receive_queues[n], device.queues[2 * n], driver.napis[2 * n]
-            rows.append(
-                {
-                    "packets": rq.packets,
-                    "bytes": rq.bytes,
-                    "drops": rq.drops,
-                    "rx_length_errors": rq.rx_length_errors,
-                    "rx_frame_errors": rq.rx_frame_errors,
-                    "buffers": dq.chains_used,
-                    "descriptors": dq.descriptors_used,
-                    "interrupts": rq.interrupts,
-                    "polls": napi.polls,
-                    "completions": napi.completions,
-                    "refills": rq.refills,
-                    "kicks": rq.kicks,
-                    "oom": rq.oom,
-                }
-            )
-        return rows
-
     def summary(self) -> dict[str, object]:
         """Everything that was counted, as ``--json`` prints it."""
-        e, nic = self.engine, self.nic
+        nic, e = self.nic, self.nic.engine
         return {
             "frames_in": e.frames_in,
             "bytes_in": e.bytes_in,
             "frames_out": e.frames_out,
             "bytes_out": e.bytes_out,
-            "dropped": self.dropped,
+            "dropped": nic.dropped,
             "seconds": round(self.seconds, 6),
             "frames_per_second": round(e.frames_in / self.seconds) if self.seconds else 0,
             "interrupted": self.interrupted,
@@ -325,10 +259,10 @@ class Replay:
             "driver": self.options.driver,
             "queue_size": nic.driver.rings[0].num,
             "features": [*str(nic.driver.features).split(", ")],
-            "queues": self.queue_counters(),
+            "queues": nic.queue_counters(),
             "ethtool": nic.ethtool,
             "netdev": nic.netdev,
-            "snmp": self.stack.snmp(),
+            "snmp": nic.stack.snmp(),
             "broken": nic.device.broken + nic.driver.broken,
         }
 

@@ -7,6 +7,8 @@ kernel that finds no room returns, so no event is lost. A trace with capacity 0 
 
 from __future__ import annotations
 
+import ctypes
+
 from netemu.jit import Buffer, Struct, StructArray, allocate, array_of, i64, kernel, pointer, struct
 from netemu.skb import Skb, skb_at, skb_copy_bits
 
@@ -171,6 +173,11 @@ class TraceBuffers:
             bytes=self.bytes.address,
             bytes_size=size,
         )
+
+    def keep(self, event: BufferEvent) -> None:
+        """Put one buffer event back into a trace that was cleared."""
+        ctypes.memmove(self.buffers[self.struct.buffer_count].address, event.address, ctypes.sizeof(BufferEvent))
+        self.struct.buffer_count += 1
 
     def clear(self) -> None:
         """Forget all events."""
