@@ -18,7 +18,7 @@ from netemu.driver.eras import DEFAULT_ERA
 from netemu.driver.ethtool import ethtool_statistics, netdev_statistics
 from netemu.driver.probe import SUPPORTED, VirtioNet
 from netemu.errors import ConfigError
-from netemu.jit import allocate
+from netemu.jit import allocate, array_of
 from netemu.memory import GuestMemory
 from netemu.reasons import DropReason
 from netemu.stack import ProtocolStack
@@ -167,7 +167,10 @@ class Nic:
                     raise ConfigError(f"a frame has at most {MAX_FRAME} bytes, not {len(data)}")
                 memory = allocate(max(1, len(data)))
                 memory.array[: len(data)] = bytearray(data)
-                frame = Frame(address=memory.address, len=len(data), wire_len=len(data), tstamp=tstamp)
+                frame = array_of(Frame, 1)
+                frame[0].address = memory.address
+                frame[0].len = frame[0].wire_len = len(data)
+                frame[0].tstamp = tstamp
                 self.arrive(frame.address, 1)
                 while not self.run():
                     received += _taken(trace)

@@ -36,26 +36,35 @@ class NetDevice:
         self._offered = features
         self._queue_size = queue_size
         self._header = allocate(HDR_LEN_MAX)
-        self._reset()
-
-    def _reset(self) -> None:
-        """Status, features and all queues as at the beginning (RST-D-01)."""
-        self._status = 0
-        self.features = FeatureSet()
-        pairs = self.config.max_virtqueue_pairs if f.MQ in self._offered else 1
-        self.pairs = pairs
+        pairs = self.config.max_virtqueue_pairs if features.has_any(f.MQ, f.RSS) else 1
         self.side = ReceiveSide(header=self._header.address)
         self.queues: StructArray[DeviceQueue] = array_of(DeviceQueue, 2 * pairs)
         self.doorbells: StructArray[Doorbell] = array_of(Doorbell, 2 * pairs)
+        self._reset()
+
+    def _reset(self) -> None:
+        """Status, features and all queues as at the beginning (RST-D-01), in place: kernels know where they are."""
+        self._status = 0
+        self.features = FeatureSet()
+        self.side.hdr_len = self.side.mergeable = 0
+        self.queues.view[:] = 0
+        self.doorbells.view[:] = 0
+        self._sizes: dict[int, int] = {}
         self._owned: list[object] = []
+
+    @property
+    def pairs(self) -> int:
+        """Queue pairs under the features at hand (NETQ-B-02)."""
+        return len(self.queues) // 2 if self.features.has_any(f.MQ, f.RSS) else 1
 
     def get_features(self) -> FeatureSet:
         """The features the device offers."""
         return self._offered
 
     def set_features(self, features: FeatureSet) -> None:
-        """The driver's choice; it counts once FEATURES_OK is accepted."""
-        self.features = features
+        """The driver's choice; none counts any more once FEATURES_OK is set (INIT-V-08, FEAT-D-06)."""
+        if not self._status & status.FEATURES_OK:
+            self.features = features
 
     def get_status(self) -> int:
         """The device status field."""
@@ -69,9 +78,12 @@ class NetDevice:
         if value & status.FEATURES_OK and not self._status & status.FEATURES_OK and not self._acceptable():
             value &= ~status.FEATURES_OK
         self._status = value
-        if value & status.DRIVER_OK:
+        if value & status.DRIVER_OK and self._acceptable():
             self.side.hdr_len = header_length(self.features)
             self.side.mergeable = int(f.MRG_RXBUF in self.features)
+            # STAT-D-01: no queue is touched earlier.
+            for index, num in self._sizes.items():
+                self.queues[index].num = num
 
     def _acceptable(self) -> bool:
         """Whether the set was offered and keeps the dependency rules."""
@@ -86,8 +98,16 @@ class NetDevice:
         return self._queue_size if 0 <= index < 2 * self.pairs else 0
 
     def setup_queue(self, index: int, ring: RingAddresses) -> Doorbell:
-        """Take over a ring: translate its addresses once. Raises `NetemuError` when they lie outside memory."""
+        """Take over a ring: translate its addresses once; the device looks at it from DRIVER_OK on.
+
+        Raises `ConfigError` for a queue there is not, a size it cannot have or a part that is not aligned (SPLIT-V-01),
+        `NetemuError` when parts lie outside memory.
+        """
         split.check_queue_size(ring.num)
+        if ring.num > self.queue_size_max(index):
+            raise ConfigError(f"virtqueue {index} has at most {self.queue_size_max(index)} entries, not {ring.num}")
+        if ring.desc % split.DESC_ALIGN or ring.avail % split.AVAIL_ALIGN or ring.used % split.USED_ALIGN:
+            raise ConfigError(f"virtqueue {index} is not aligned: {ring}")
         dq = self.queues[index]
         segments = array_of(Segment, SEGMENTS_MAX)
         chains = array_of(Chain, ring.num)
@@ -102,7 +122,7 @@ class NetDevice:
         dq.indirect = int(f.INDIRECT_DESC in self.features)
         dq.segments = segments.address
         dq.chains = chains.address
-        dq.num = ring.num
+        self._sizes[index] = ring.num
         if not dq.event and index % 2 == 0:
             # The receive side polls for buffers whenever a frame comes; it asks for kicks only when it runs dry.
             self.memory.write(ring.used + split.USED_FLAGS, split.NO_NOTIFY.to_bytes(2, "little"))

@@ -84,7 +84,7 @@ class DeviceQueue(Struct):
 
     index: i64
     num: i64
-    """0 until the driver has set the queue up."""
+    """0 until the driver has set the queue up and is ready."""
     desc: i64
     avail: i64
     used: i64
@@ -100,6 +100,8 @@ class DeviceQueue(Struct):
     """Used index at the last decision to notify."""
     wants_kick: i64
     broken: i64
+    seen: i64
+    """Chains that waited when a frame last found them too few."""
     segments: i64
     """Address of SEGMENTS_MAX `Segment` structs."""
     chains: i64
@@ -150,12 +152,18 @@ def _break(dq: DeviceQueue, reason: i64) -> i64:
 
 @kernel
 def _walk(dq: DeviceQueue, chain: Chain, table: i64, entries: i64, first: i64, inside: i64) -> i64:
-    """Append the segments of a chain that starts at entry ``first`` of a table; 0, or -1 for a broken queue."""
+    """Append the segments of a chain that starts at entry ``first`` of a table; 0, or -1.
+
+    The queue is broken then, unless only the room for segments ran out behind other chains.
+    """
     memory = memory_at(dq.memory)
     limit = max(dq.num, CHAIN_MAX)
     index = first
+    writable = 0
     while True:
         if chain.count >= limit or dq.segment_count >= SEGMENTS_MAX:
+            if chain.count < limit and dq.taken > 0:
+                return -1
             return _break(dq, CHAIN_TOO_LONG)
         at = table + index * DESC_SIZE
         gpa = load64(at)
@@ -180,12 +188,11 @@ def _walk(dq: DeviceQueue, chain: Chain, table: i64, entries: i64, first: i64, i
         segment.gpa = gpa
         segment.length = length
         if flags & WRITE:
-            segment.writable = 1
+            writable = 1
             chain.writable_bytes += length
-        elif chain.writable_bytes > 0:
+        elif writable != 0:
             return _break(dq, BAD_ORDER)
-        else:
-            segment.writable = 0
+        segment.writable = writable
         dq.segment_count += 1
         chain.count += 1
         if flags & NEXT == 0:
@@ -197,16 +204,19 @@ def _walk(dq: DeviceQueue, chain: Chain, table: i64, entries: i64, first: i64, i
 
 @kernel
 def available(dq: DeviceQueue) -> i64:
-    """Chains that wait in the available ring; -1 if its index cannot be right."""
+    """Chains that wait in the available ring; -1 if its index cannot be right: those taken count towards its size."""
     waiting = (load16_acquire(dq.avail + AVAIL_IDX) - dq.last_avail_idx) & 0xFFFF
-    if waiting > dq.num:
+    if waiting > dq.num - dq.taken:
         return _break(dq, AVAIL_TOO_FAR)
     return waiting
 
 
 @kernel
 def pop_chain(dq: DeviceQueue) -> i64:
-    """Take the next available chain; 1, 0 if there is none, -1 if the queue is broken."""
+    """Take the next available chain; 1, or 0 if there is none.
+
+    -1 if the queue is broken, or if this chain's segments find no more room behind those of the chains taken before.
+    """
     if dq.broken != 0:
         return -1
     waiting = available(dq)
@@ -281,11 +291,15 @@ def disable_kicks(dq: DeviceQueue) -> None:
 
 
 @kernel
-def enable_kicks(dq: DeviceQueue) -> i64:
-    """The device is about to wait: ask for a kick, and look again; chains that slipped in meanwhile (trap T5)."""
+def enable_kicks(dq: DeviceQueue, seen: i64) -> i64:
+    """The device is about to wait for more chains than the ``seen`` that it knows of: ask for a kick, and look again.
+
+    Returns how many wait now: more than ``seen`` if some slipped in meanwhile (trap T5).
+    """
     dq.wants_kick = 1
     if dq.event != 0:
-        store16(avail_event_at(dq.used, dq.num), dq.last_avail_idx)
+        # SPLIT-D-20: the entry that is still to come, behind those that wait already.
+        store16(avail_event_at(dq.used, dq.num), dq.last_avail_idx + seen)
     else:
         store16(dq.used + USED_FLAGS, 0)
     fence()

@@ -5,10 +5,8 @@ from __future__ import annotations
 from netemu.device.queue import (
     CHAIN_SIZE,
     SEGMENT_SIZE,
-    SEGMENTS_MAX,
     Chain,
     DeviceQueue,
-    available,
     chain_at,
     disable_kicks,
     enable_kicks,
@@ -53,16 +51,17 @@ def collect(dq: DeviceQueue, side: ReceiveSide, need: i64) -> i64:
         if side.mergeable == 0 and dq.taken == 1:
             unpop(dq)
             return DOES_NOT_FIT
-        if dq.segment_count >= SEGMENTS_MAX:
-            unpop(dq)
-            return DOES_NOT_FIT
         got = pop_chain(dq)
         if got < 0:
-            return BROKEN
-        if got == 0:
-            some = dq.taken
+            if dq.broken != 0:
+                return BROKEN
+            # No room for more segments (SPLIT-D-02).
             unpop(dq)
-            return NOT_ENOUGH if some > 0 else NO_BUFFERS
+            return DOES_NOT_FIT
+        if got == 0:
+            dq.seen = dq.taken
+            unpop(dq)
+            return NOT_ENOUGH if dq.seen > 0 else NO_BUFFERS
         room += chain_at(dq.chains + (dq.taken - 1) * CHAIN_SIZE).writable_bytes
     return RECEIVED
 
@@ -135,9 +134,8 @@ def receive_frame(dq: DeviceQueue, side: ReceiveSide, frame: i64, length: i64) -
 
 @kernel
 def wait_for_buffers(dq: DeviceQueue) -> i64:
-    """Ask for a kick; 1 if there are buffers after all."""
-    before = available(dq)
-    if enable_kicks(dq) > before:
+    """After NO_BUFFERS or NOT_ENOUGH: ask for a kick; 1 if there are more buffers after all."""
+    if enable_kicks(dq, dq.seen) > dq.seen:
         disable_kicks(dq)
         return 1
     return 0

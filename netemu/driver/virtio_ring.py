@@ -178,16 +178,19 @@ def _add_indirect(vq: Virtqueue, sg: i64, total: i64, out: i64) -> None:
 
 @kernel
 def _add_direct(vq: Virtqueue, sg: i64, total: i64, out: i64) -> i64:
-    """Chain the segments through the ring's own table; return the descriptor that is free next."""
+    """Chain the segments through the ring's own table; return the descriptor that is free next.
+
+    ``next`` is written with the flags even though a free descriptor has it: a device may have changed it meanwhile.
+    """
     index = vq.free_head
     for n in range(total):
         segment = scatter_at(sg + n * SCATTER_SIZE)
         at = vq.desc + index * DESC_SIZE
         flags = (0 if n < out else WRITE) | (NEXT if n + 1 < total else 0)
+        index = _next_free(vq, index)
         store64(at, segment.gpa)
         store32(at + DESC_LEN, segment.length)
-        store16(at + DESC_FLAGS, flags)
-        index = _next_free(vq, index)
+        store32(at + DESC_FLAGS, flags | (index << 16))
     return index
 
 
