@@ -16,8 +16,8 @@ from netemu.device.queue import (
     segment_at,
     unpop,
 )
-from netemu.jit import Struct, i64, kernel, memcpy, memset, pointer, store16, struct
-from netemu.virtio.net import HDR_LEN_MAX, HDR_NUM_BUFFERS
+from netemu.jit import Struct, i64, kernel, memcpy, pointer, store16, struct
+from netemu.virtio.net import HDR_NUM_BUFFERS
 
 RECEIVED = 0
 NO_BUFFERS = 1
@@ -33,7 +33,7 @@ class ReceiveSide(Struct):
     hdr_len: i64
     mergeable: i64
     header: i64
-    """Host address of HDR_LEN_MAX bytes: the header of the frame at hand."""
+    """Host address of HDR_LEN_MAX bytes, all zero but num_buffers: the header of the frame at hand."""
 
 
 receive_side_at = pointer(ReceiveSide)
@@ -98,6 +98,13 @@ def fill(dq: DeviceQueue, side: ReceiveSide, frame: i64, length: i64) -> None:
     """
     if side.hdr_len > HDR_NUM_BUFFERS:
         store16(side.header + HDR_NUM_BUFFERS, dq.taken)
+    first = segment_at(dq.segments)
+    if dq.segment_count == 1 and first.writable != 0:
+        # The common case: all of it into the one segment there is.
+        memcpy(first.address, side.header, side.hdr_len)
+        memcpy(first.address + side.hdr_len, frame, length)
+        chain_at(dq.chains).written = side.hdr_len + length
+        return
     header_done = 0
     frame_done = 0
     at = dq.chains
@@ -127,7 +134,6 @@ def receive_frame(dq: DeviceQueue, side: ReceiveSide, frame: i64, length: i64) -
     outcome = collect(dq, side, side.hdr_len + length)
     if outcome != RECEIVED:
         return outcome
-    memset(side.header, 0, HDR_LEN_MAX)
     fill(dq, side, frame, length)
     return RECEIVED
 

@@ -7,7 +7,7 @@ The hash is the same in both directions of a flow.
 
 from __future__ import annotations
 
-from netemu.jit import i64, kernel, load8, load16be, load32, load64
+from netemu.jit import i64, kernel, load8, load16, load16be, load32, load64
 
 ETH_P_IP = 0x0800
 ETH_P_IPV6 = 0x86DD
@@ -37,7 +37,7 @@ def flow_hash(frame: i64, length: i64) -> i64:
         protocol = load8(frame + at + 6)
         ports = at + 40
     else:
-        total = load32(frame) ^ load32(frame + 6)
+        total = load32(frame) ^ load32(frame + 6) ^ load16(frame + 4) ^ load16(frame + 10)
         protocol = kind
     if protocol in (6, 17) and 0 < ports <= length - 4:
         total ^= load16be(frame + ports) ^ load16be(frame + ports + 2)

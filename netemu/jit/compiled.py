@@ -18,6 +18,7 @@ from numba.extending import lower_builtin, type_callable
 from netemu.jit import cache, ops
 from netemu.jit.structs import Struct
 
+_COPY_WIDTHS = (64, 32, 16, 8)
 _BYTE_POINTER = ir.IntType(8).as_pointer()
 _OPTIONS: dict[str, Any] = {"nogil": True, "error_model": "numpy", "no_rewrites": True}
 
@@ -155,9 +156,33 @@ def _fence(context: Any, builder: Any, _signature: Any, _args: Any) -> Any:
     return context.get_dummy_value()
 
 
+def _copy_ends(builder: Any, target: Any, source: Any, size: Any, width: int) -> None:
+    """Copy ``size`` bytes, between ``width`` and twice that, as two pieces that overlap in the middle."""
+    piece = ir.VectorType(ir.IntType(8), width)
+    last = builder.sub(size, size.type(width))
+    ends = [(builder.gep(target, [at]), builder.gep(source, [at])) for at in (size.type(0), last)]
+    values = [builder.load(builder.bitcast(at, piece.as_pointer()), align=1) for _, at in ends]
+    for (at, _), value in zip(ends, values, strict=True):
+        builder.store(value, builder.bitcast(at, piece.as_pointer()), align=1)
+
+
 def _memcpy(context: Any, builder: Any, _signature: Any, args: Any) -> Any:
+    """Headers and short frames, which most copies are of, are copied in place; longer ones by the C library."""
     target, source = (builder.inttoptr(arg, _BYTE_POINTER) for arg in args[:2])
-    cgutils.raw_memcpy(builder, target, source, args[2], 1)  # type: ignore[no-untyped-call]
+    size = args[2]
+    done = builder.append_basic_block("copied")
+    for width in _COPY_WIDTHS:
+        fits = builder.append_basic_block(f"copy{width}")
+        other = builder.append_basic_block("longer")
+        distance = builder.sub(size, size.type(width))
+        builder.cbranch(builder.icmp_unsigned("<=", distance, size.type(width)), fits, other)
+        builder.position_at_end(fits)
+        _copy_ends(builder, target, source, size, width)
+        builder.branch(done)
+        builder.position_at_end(other)
+    cgutils.raw_memcpy(builder, target, source, size, 1)  # type: ignore[no-untyped-call]
+    builder.branch(done)
+    builder.position_at_end(done)
     return context.get_dummy_value()
 
 
