@@ -16,16 +16,17 @@ Theory of operation
 * **State is structs.** A `Struct` is a flat record of int64 fields, at a fixed address. Python holds the object and
   reads its fields like any other; a kernel receives its address and looks at the same bytes through `pointer`.
 * **Entry points** (`entry`) are the few kernels that Python calls in earnest. They take integers only, release the GIL
-  and are cached on disk, under a folder named after the hash of the package's source, since Numba itself notices a
-  change only in the file that holds the entry point. Everything they call is a `kernel`.
+  and their machine code is kept on disk, in a folder named after the hash of the package's source. A process that finds
+  it there never imports Numba, which takes longer than to replay a million frames. Everything they call is a `kernel`.
 """
 
 from __future__ import annotations
 
 import ctypes
 from collections.abc import Callable
-from typing import TYPE_CHECKING, TypeVar
+from typing import Any, TypeVar, cast
 
+from netemu.jit.kernels import POINTERS, Entry, Kernel
 from netemu.jit.memory import LEDGER, Buffer, WildAccessError, allocate, i64
 from netemu.jit.mode import JIT
 from netemu.jit.ops import (
@@ -49,12 +50,21 @@ from netemu.jit.ops import (
 )
 from netemu.jit.structs import Struct, StructArray, array_of, struct
 
-if JIT and not TYPE_CHECKING:
-    from netemu.jit.compiled import entry, kernel, lower_pointer
-else:
-    from netemu.jit.interpreted import entry, kernel, lower_pointer
-
+F = TypeVar("F", bound=Callable[..., Any])
 S = TypeVar("S", bound=Struct)
+
+
+def kernel(function: F) -> F:
+    """Mark ``function`` for compilation by the entry points that call it; Python may call it too, and then it is plain."""
+    return cast("F", Kernel(function)) if JIT else function
+
+
+def entry(function: F) -> F:
+    """Make ``function``, which takes integers only, an entry point: machine code from its first call on.
+
+    The code is kept in a cache folder; where none can be written it is compiled anew in every process.
+    """
+    return cast("F", Entry(function)) if JIT else function
 
 
 def pointer(cls: type[S]) -> Callable[[int], S]:
@@ -65,7 +75,7 @@ def pointer(cls: type[S]) -> Callable[[int], S]:
         LEDGER.check(address, size)
         return cls.from_address(address)
 
-    lower_pointer(struct_at, cls)
+    POINTERS.append((struct_at, cls))
     return struct_at
 
 

@@ -1,7 +1,7 @@
 """Where compiled kernels are kept between runs.
 
-Numba's own cache looks at one file, the one that holds the entry point; a kernel changed in another file would go
-unnoticed. So the folder's name carries a hash of all of the package's source, and a few old folders are kept.
+A compiled entry point depends on every kernel it calls, wherever that stands. So the folder's name carries a hash of all of
+the package's source, and a few old folders are kept.
 """
 
 from __future__ import annotations
@@ -60,4 +60,4 @@ def _forget_old(root: Path, mine: Path) -> None:
 def is_warm() -> bool:
     """Whether this source has been compiled before on this machine."""
     mine = folder()
-    return mine is not None and any(mine.rglob("*.nbc"))
+    return mine is not None and any(mine.glob("*.o"))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import inspect
 from collections.abc import Callable
 from typing import Any
 
@@ -10,21 +12,23 @@ from llvmlite import ir
 from numba.core import cgutils, typed_passes, types, untyped_passes
 from numba.core.codegen import JITCodeLibrary
 from numba.core.compiler import CompilerBase
+from numba.core.compiler_lock import global_compiler_lock
 from numba.core.compiler_machinery import PassManager
 from numba.core.registry import CPUDispatcher
 from numba.core.typing import signature
-from numba.extending import lower_builtin, type_callable
+from numba.extending import lower_builtin, type_callable, typeof_impl
 
-from netemu.jit import cache, ops
+from netemu.jit import ops
+from netemu.jit.kernels import POINTERS, Kernel
 from netemu.jit.structs import Struct
 
 _COPY_WIDTHS = (64, 32, 16, 8)
 _BYTE_POINTER = ir.IntType(8).as_pointer()
-_OPTIONS: dict[str, Any] = {"nogil": True, "error_model": "numpy", "no_rewrites": True}
+_OPTIONS: dict[str, Any] = {"nopython": True, "boundscheck": None, "error_model": "numpy", "no_rewrites": True}
 
 
-class _InnerLibrary(JITCodeLibrary):
-    """The code of a kernel that only other kernels call: kept for linking, never made into machine code."""
+class _KernelLibrary(JITCodeLibrary):
+    """The code of a kernel: kept for linking, and made into machine code by nobody but `compile_entry`."""
 
     def _optimize_final_module(self) -> None:
         """Leave it to the entry points, which optimise all that they link in at once."""
@@ -33,9 +37,19 @@ class _InnerLibrary(JITCodeLibrary):
         self._finalize_dynamic_globals()
         self._finalized = True
 
+    def object_code(self) -> bytes:
+        """Optimise everything that was linked in, and make it into an object file."""
+        self._ensure_finalized()
+        super()._optimize_final_module()
+        return bytes(self._codegen._tm.emit_object(self._final_module))  # noqa: SLF001 - Numba has no public way
 
-class _ShortPipeline(CompilerBase):
-    """Numba's pipeline as far as kernels need it: no closures, inlining in the front end, rewrites or literal loops."""
+
+class _Pipeline(CompilerBase):
+    """Numba's pipeline as far as kernels need it.
+
+    There are no closures, rewrites, inlining in the front end or literal loops, and no wrappers for callers in Python:
+    leaving all that out takes two thirds off the time of a first compilation.
+    """
 
     def define_pipelines(self) -> list[PassManager]:
         manager = PassManager("kernel")
@@ -55,51 +69,46 @@ class _ShortPipeline(CompilerBase):
         self.state.type_annotation = None
         return [manager]
 
-
-class _InnerPipeline(_ShortPipeline):
-    """The same without what only a caller in Python needs: wrappers, and machine code of its own.
-
-    Every entry point links in and optimises all it calls, so that work would be done twice; leaving it out
-    cuts the time of a first compilation to less than half.
-    """
-
     def compile_extra(self, func: Any) -> Any:
         flags = self.state.flags
         flags.no_compile = flags.no_cpython_wrapper = flags.no_cfunc_wrapper = True
-        self.state.library = _InnerLibrary(self.state.targetctx.codegen(), func.__qualname__)
+        self.state.library = _KernelLibrary(self.state.targetctx.codegen(), func.__qualname__)
         return super().compile_extra(func)
 
 
-class _InnerDispatcher(CPUDispatcher):
-    """A kernel as other kernels see it. Called from Python it runs as the plain function it was."""
+class _Dispatcher(CPUDispatcher):
+    """A kernel as Numba sees it when another one calls it."""
 
     def add_overload(self, cres: Any) -> None:
         token = object()  # stands for the function pointer that was not made
         self.targetctx.insert_user_function(token, cres.fndesc, [cres.library])
         self.overloads[tuple(cres.signature.args)] = cres._replace(entry_point=token)
 
-    def __call__(self, *args: Any) -> Any:
-        return self.py_func(*args)
+
+@functools.cache
+def _dispatcher(kernel: Kernel) -> _Dispatcher:
+    return _Dispatcher(kernel.py_func, locals={}, targetoptions=_OPTIONS, pipeline_class=_Pipeline)
 
 
-def kernel(function: Callable[..., Any]) -> Any:
-    """Compile ``function`` for use by other kernels."""
-    options = {"nopython": True, "boundscheck": None, **_OPTIONS}
-    return _InnerDispatcher(function, locals={}, targetoptions=options, pipeline_class=_InnerPipeline)
+@typeof_impl.register(Kernel)
+def _typeof_kernel(kernel: Kernel, _context: Any) -> Any:
+    return types.Dispatcher(_dispatcher(kernel))
 
 
-def entry(function: Callable[..., Any]) -> Any:
-    """Compile ``function``, which Python calls with integers, and keep the result on disk.
+def compile_entry(entry: Kernel) -> tuple[str, bytes]:
+    """Compile an entry point with all kernels it calls: the symbol to call, and the object file that holds it."""
+    for struct_at, cls in POINTERS:
+        _lower_pointer(struct_at, cls)
+    dispatcher = _dispatcher(entry)
+    arguments = (types.int64,) * len(inspect.signature(entry.py_func).parameters)
+    dispatcher.compile(arguments)
+    result = dispatcher.overloads[arguments]
+    with global_compiler_lock:
+        return result.fndesc.llvm_func_name, result.library.object_code()
 
-    Where no folder can be written the kernel still works; it is then compiled anew in every process.
-    """
-    if cache.folder() is None:
-        return numba.njit(pipeline_class=_ShortPipeline, **_OPTIONS)(function)
-    numba.config.CACHE_DIR = str(cache.folder())  # type: ignore[attr-defined]
-    return numba.njit(cache=True, pipeline_class=_ShortPipeline, **_OPTIONS)(function)
 
-
-def lower_pointer(struct_at: Callable[[int], Struct], cls: type[Struct]) -> None:
+@functools.cache
+def _lower_pointer(struct_at: Callable[[int], Struct], cls: type[Struct]) -> None:
     """Tell Numba what ``struct_at`` (see `netemu.jit.pointer`) is: a cast of an address."""
     record = numba.from_dtype(cls.dtype)
 
