@@ -23,7 +23,16 @@ from __future__ import annotations
 
 from netemu.capture.frames import FRAME_SIZE, Frame, frame_at
 from netemu.capture.sink import SINK_NONE, sink_at, sink_count, sink_record
-from netemu.device.queue import CHAIN_SIZE, SEGMENT_SIZE, DeviceQueue, chain_at, device_queue_at, segment_at, unpop
+from netemu.device.queue import (
+    CHAIN_SIZE,
+    SEGMENT_SIZE,
+    DeviceQueue,
+    available,
+    chain_at,
+    device_queue_at,
+    segment_at,
+    unpop,
+)
 from netemu.device.receive import (
     BROKEN,
     DOES_NOT_FIT,
@@ -263,8 +272,10 @@ def _short(e: Engine, dq: DeviceQueue, frame: Frame, queue: i64, outcome: i64) -
     if wait_for_buffers(dq) != 0:
         return
     if e.waited > 0 and (vi.refill_due < 0 or e.waited > REFILL_WAITS):
-        # Whatever will be posted is posted: if some wait, the frame is longer than a whole ring.
-        _drop(e, frame, queue, TOO_LONG if outcome == NOT_ENOUGH else NO_BUFFER)
+        # Whatever will be posted is posted. A full ring that does not hold the frame never will; one that is not full is
+        # short of buffers because the driver refills late (v4.19 waits for half a ring) or has no memory.
+        whole = outcome == NOT_ENOUGH and available(dq) == dq.num
+        _drop(e, frame, queue, TOO_LONG if whole else NO_BUFFER)
         return
     if e.waited > 0:
         vi.now = max(vi.now, vi.refill_due)

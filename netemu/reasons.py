@@ -31,7 +31,7 @@ class DropReason(IntEnum):
 
 _WORDS = {
     DropReason.NONE: "delivered",
-    DropReason.NO_BUFFER: "the device had no receive buffer for it",
+    DropReason.NO_BUFFER: "the device had too few receive buffers for it",
     DropReason.TOO_LONG: "longer than all buffers the driver posts for one frame",
     DropReason.QUEUE_BROKEN: "the queue is broken or not set up",
     DropReason.SHORT_FRAME: "shorter than an Ethernet header (rx_length_errors)",

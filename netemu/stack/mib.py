@@ -1,0 +1,114 @@
+"""The counters of the protocols, under the names that Linux prints in /proc/net/snmp, snmp6 and netstat.
+
+Each struct is one line of those files, cut down to what received frames can move; a field's name after the prefix of
+its line (``Ip`` + ``InReceives``) is the name that ``nstat -az`` shows. RFC 4293 (IP), 4022 (TCP) and 4113 (UDP) define
+most of them.
+"""
+
+from __future__ import annotations
+
+from netemu.jit import Struct, i64, kernel, load64, pointer, store64, struct
+
+ICMP_TYPES = 256
+
+
+@struct
+class IpMib(Struct):
+    """``Ip``: IPv4."""
+
+    InReceives: i64
+    InHdrErrors: i64
+    InUnknownProtos: i64
+    InDiscards: i64
+    InDelivers: i64
+    ReasmReqds: i64
+
+
+@struct
+class IpExtMib(Struct):
+    """``IpExt``: IPv4, what the standard MIB has no name for. Octets count from the IP header on."""
+
+    InTruncatedPkts: i64
+    InMcastPkts: i64
+    InBcastPkts: i64
+    InOctets: i64
+    InMcastOctets: i64
+    InBcastOctets: i64
+    InCsumErrors: i64
+    InNoECTPkts: i64
+    InECT1Pkts: i64
+    InECT0Pkts: i64
+    InCEPkts: i64
+
+
+@struct
+class Ip6Mib(Struct):
+    """``Ip6``: IPv6."""
+
+    InReceives: i64
+    InHdrErrors: i64
+    InAddrErrors: i64
+    InUnknownProtos: i64
+    InTruncatedPkts: i64
+    InDiscards: i64
+    InDelivers: i64
+    ReasmReqds: i64
+    ReasmOKs: i64
+    InMcastPkts: i64
+    InOctets: i64
+    InMcastOctets: i64
+    InNoECTPkts: i64
+    InECT1Pkts: i64
+    InECT0Pkts: i64
+    InCEPkts: i64
+
+
+@struct
+class IcmpMib(Struct):
+    """``Icmp`` and ``Icmp6``; the messages of each type are counted beside it, by `count_at`."""
+
+    InMsgs: i64
+    InErrors: i64
+    InCsumErrors: i64
+    types: i64
+    """Address of ICMP_TYPES counters, one per message type."""
+
+
+@struct
+class UdpMib(Struct):
+    """``Udp`` and ``Udp6``."""
+
+    InDatagrams: i64
+    NoPorts: i64
+    InErrors: i64
+    InCsumErrors: i64
+    IgnoredMulti: i64
+
+
+@struct
+class TcpMib(Struct):
+    """``Tcp``, which IPv4 and IPv6 share."""
+
+    InSegs: i64
+    InErrs: i64
+    InCsumErrors: i64
+
+
+ip_mib_at = pointer(IpMib)
+ip_ext_mib_at = pointer(IpExtMib)
+ip6_mib_at = pointer(Ip6Mib)
+icmp_mib_at = pointer(IcmpMib)
+udp_mib_at = pointer(UdpMib)
+tcp_mib_at = pointer(TcpMib)
+
+_COUNTER = 8
+IP_EXT_ECN = list(IpExtMib.__annotations__).index("InNoECTPkts") * _COUNTER
+"""Offset of the four counters by ECN codepoint (RFC 3168 section 5), in the order of the codepoints."""
+IP6_ECN = list(Ip6Mib.__annotations__).index("InNoECTPkts") * _COUNTER
+
+
+@kernel
+def count_at(counters: i64, index: i64) -> None:
+    """Add one to the counter number ``index`` of those at address ``counters``."""
+    at = counters + index * _COUNTER
+    store64(at, load64(at) + 1)

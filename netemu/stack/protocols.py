@@ -1,0 +1,111 @@
+"""`ProtocolStack`: the stack's memory and its statistics, for Python."""
+
+from __future__ import annotations
+
+from netemu.jit import Struct, allocate
+from netemu.stack.mib import ICMP_TYPES, IcmpMib, Ip6Mib, IpExtMib, IpMib, TcpMib, UdpMib
+from netemu.stack.reasons import REASON_COUNT, StackReason
+from netemu.stack.state import SCRATCH_SIZE, Stack
+
+ICMP_NAMES = {
+    3: "DestUnreachs",
+    11: "TimeExcds",
+    12: "ParmProbs",
+    4: "SrcQuenchs",
+    5: "Redirects",
+    8: "Echos",
+    0: "EchoReps",
+    13: "Timestamps",
+    14: "TimestampReps",
+    17: "AddrMasks",
+    18: "AddrMaskReps",
+}
+"""Message types that /proc/net/snmp has a column for, in its order; ``IcmpMsgInType`` and the number shows them all."""
+
+ICMP6_NAMES = {
+    1: "DestUnreachs",
+    2: "PktTooBigs",
+    3: "TimeExcds",
+    4: "ParmProblems",
+    128: "Echos",
+    129: "EchoReplies",
+    130: "GroupMembQueries",
+    131: "GroupMembResponses",
+    132: "GroupMembReductions",
+    133: "RouterSolicits",
+    134: "RouterAdvertisements",
+    135: "NeighborSolicits",
+    136: "NeighborAdvertisements",
+    137: "Redirects",
+    143: "MLDv2Reports",
+}
+"""The same for /proc/net/snmp6."""
+
+
+class ProtocolStack:
+    """The protocols of one host: what `netemu.stack.netif_receive_skb` works on, and what it counted."""
+
+    def __init__(self, *, promiscuous: bool = True, any_port: bool = True) -> None:
+        """Make a stack with all counters at 0.
+
+        ``promiscuous`` takes frames addressed to other stations too, as suits a replay, which has no station of its
+        own. ``any_port`` takes every UDP and TCP port as open; without it all are closed.
+        """
+        self._ip, self._ip_ext, self._ip6 = IpMib(), IpExtMib(), Ip6Mib()
+        self._tcp, self._udp, self._udp6 = TcpMib(), UdpMib(), UdpMib()
+        self._icmp_types, self._icmp6_types = allocate(ICMP_TYPES * 8), allocate(ICMP_TYPES * 8)
+        self._icmp = IcmpMib(types=self._icmp_types.address)
+        self._icmp6 = IcmpMib(types=self._icmp6_types.address)
+        self._reasons = allocate(REASON_COUNT * 8)
+        self._scratch = allocate(SCRATCH_SIZE)
+        self.struct = Stack(
+            promiscuous=int(promiscuous),
+            any_port=int(any_port),
+            scratch=self._scratch.address,
+            reasons=self._reasons.address,
+            ip=self._ip.address,
+            ip_ext=self._ip_ext.address,
+            icmp=self._icmp.address,
+            tcp=self._tcp.address,
+            udp=self._udp.address,
+            ip6=self._ip6.address,
+            icmp6=self._icmp6.address,
+            udp6=self._udp6.address,
+        )
+
+    @property
+    def address(self) -> int:
+        """Host address of the `Stack`, for a kernel; valid while this object lives."""
+        return self.struct.address
+
+    def reasons(self) -> dict[str, int]:
+        """How many frames met which verdict, by `StackReason.key`; all of them, so the sum is the number of frames."""
+        counts = self._reasons.array.view("<i8")
+        return {reason.key: int(counts[reason]) for reason in StackReason}
+
+    def snmp(self) -> dict[str, int]:
+        """All counters under the names and in the order of ``nstat -az``.
+
+        Of the message types without a name only those that came are there, as in Linux.
+        """
+        icmp_types = self._icmp_types.array.view("<i8")
+        icmp6_types = self._icmp6_types.array.view("<i8")
+        return {
+            **_named("Ip", self._ip),
+            **_named("Icmp", self._icmp),
+            **{f"IcmpIn{name}": int(icmp_types[kind]) for kind, name in ICMP_NAMES.items()},
+            **{f"IcmpMsgInType{kind}": int(icmp_types[kind]) for kind in icmp_types.nonzero()[0]},
+            **_named("Tcp", self._tcp),
+            **_named("Udp", self._udp),
+            **_named("Ip6", self._ip6),
+            **_named("Icmp6", self._icmp6),
+            **{f"Icmp6In{name}": int(icmp6_types[kind]) for kind, name in ICMP6_NAMES.items()},
+            **{f"Icmp6InType{kind}": int(icmp6_types[kind]) for kind in icmp6_types.nonzero()[0]},
+            **_named("Udp6", self._udp6),
+            **_named("IpExt", self._ip_ext),
+        }
+
+
+def _named(prefix: str, mib: Struct) -> dict[str, int]:
+    """A line of counters with its prefix."""
+    return {prefix + name: value for name, value in mib.to_dict().items() if name != "types"}

@@ -1,0 +1,47 @@
+"""The state of a protocol stack that kernels see: settings, counters, room to work in."""
+
+from __future__ import annotations
+
+from netemu.jit import Struct, i64, pointer, struct
+
+# Kinds of destination, as a routing table of Linux would tell them apart.
+UNICAST = 0
+MULTICAST = 1
+BROADCAST = 2
+
+# pkt_type of an skb (include/uapi/linux/if_packet.h).
+PACKET_HOST = 0
+PACKET_BROADCAST = 1
+PACKET_MULTICAST = 2
+PACKET_OTHERHOST = 3
+
+IP_SCRATCH = 0
+L4_SCRATCH = 64
+EXT_SCRATCH = 128
+SCRATCH_SIZE = EXT_SCRATCH + 2048
+"""Bytes: an IP header, a header above it, and the longest IPv6 extension header there can be (RFC 8200 section 4.3)."""
+
+
+@struct
+class Stack(Struct):
+    """One host's protocols. Addresses are of the structs in `netemu.stack.mib`."""
+
+    promiscuous: i64
+    """1: frames addressed to another station are taken like one's own; 0: they are dropped, as Linux does."""
+    any_port: i64
+    """1: every port has a socket; 0: none has, which moves UdpNoPorts."""
+    scratch: i64
+    """Address of SCRATCH_SIZE bytes, where a header that lies in several pieces is put together."""
+    reasons: i64
+    """Address of one counter per `netemu.stack.reasons.StackReason`."""
+    ip: i64
+    ip_ext: i64
+    icmp: i64
+    tcp: i64
+    udp: i64
+    ip6: i64
+    icmp6: i64
+    udp6: i64
+
+
+stack_at = pointer(Stack)
