@@ -1,4 +1,7 @@
-"""Draw a terminal session as an SVG, for the README: python docs/picture.py 'netemu replay ...' [...] > docs/run.svg"""
+"""Draw a terminal session as an SVG, for the README.
+
+python docs/picture.py 'netemu replay ...' [...] > docs/run.svg
+"""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """A few frames through the receive path, as a library: what the driver made of each, and what was counted.
 
-    python examples/receive_path.py
+python examples/receive_path.py
 """
 
 from __future__ import annotations

@@ -4,15 +4,16 @@ Theory of operation
 -------------------
 One call of `run` plays a batch of frames; everything happens in one thread, in this order:
 
-1. *Hand up*: the skbs that the last polls received go to the taps and to the protocol stack, and are freed.
-2. *The guest's turn* (softirq): each scheduled NAPI is polled once, then its skbs are handed up, for as long as polls find
+1. *Hand up*: the skbs that the last polls received go to the taps and to the protocol stack, and are freed. 2. *The
+guest's turn* (softirq): each scheduled NAPI is polled once, then its skbs are handed up, for as long as polls find
    anything. Refill work that is due runs here too.
-3. *A frame arrives*: it is steered to a queue, the device collects, fills, flushes and notifies. An interrupt reaches the
+3. *A frame arrives*: it is steered to a queue, the device collects, fills, flushes and notifies. An interrupt
+reaches the
    driver at once and schedules its NAPI; the poll waits for the guest's turn, which comes when ``burst`` frames have
    arrived, or when the device is short of buffers and may wait for them (``may_wait``).
 
-So ``burst`` says how many frames come in between the interrupt and the moment the guest's CPU gets to it: with 1 every frame
-has its own interrupt and poll, with 64 a poll finds a full budget.
+So ``burst`` says how many frames come in between the interrupt and the moment the guest's CPU gets to it: with 1
+every frame has its own interrupt and poll, with 64 a poll finds a full budget.
 
 A frame the device has no room for waits for one turn of the guest; if that brought no buffers, and no refill work is
 pending, it never will: the frame is dropped with a reason. The loop stops (FLUSH) when a tap has no room left, and
@@ -272,8 +273,8 @@ def _short(e: Engine, dq: DeviceQueue, frame: Frame, queue: i64, outcome: i64) -
     if wait_for_buffers(dq) != 0:
         return
     if e.waited > 0 and (vi.refill_due < 0 or e.waited > REFILL_WAITS):
-        # Whatever will be posted is posted. A full ring that does not hold the frame never will; one that is not full is
-        # short of buffers because the driver refills late (v4.19 waits for half a ring) or has no memory.
+        # Whatever will be posted is posted. A full ring that does not hold the frame never will; one that is not full
+        # is short of buffers because the driver refills late (v4.19 waits for half a ring) or has no memory.
         whole = outcome == NOT_ENOUGH and available(dq) == dq.num
         _drop(e, frame, queue, TOO_LONG if whole else NO_BUFFER)
         return

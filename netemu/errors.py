@@ -14,7 +14,8 @@ class ConfigError(NetemuError):
 class CaptureError(NetemuError):
     """A capture file that cannot be read or written.
 
-    ``path`` names the file, ``offset`` the byte where it went wrong (None where there is none), ``cause`` says why in words.
+    ``path`` names the file, ``offset`` the byte where it went wrong (None where there is none), ``cause`` says why
+    in words.
     """
 
     def __init__(self, path: str, cause: str, offset: int | None = None) -> None:

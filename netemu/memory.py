@@ -2,10 +2,11 @@
 
 Theory of operation
 -------------------
-Guest memory is a short list of regions, each a stretch of guest-physical addresses backed by a stretch of host memory. Both
-halves of netemu name memory by guest-physical address (gpa); a kernel turns it into a host address with `translate`, which
-is also the only bounds check: whatever the other side of a ring wrote into a descriptor goes through it, so a wrong
-address or length ends as 0 and never as an access. The check subtracts before it compares, so no length can overflow it.
+Guest memory is a short list of regions, each a stretch of guest-physical addresses backed by a stretch of host
+memory. Both halves of netemu name memory by guest-physical address (gpa); a kernel turns it into a host address
+with `translate`, which is also the only bounds check: whatever the other side of a ring wrote into a descriptor
+goes through it, so a wrong address or length ends as 0 and never as an access. The check subtracts before it
+compares, so no length can overflow it.
 
 The region table is an array of `Region` behind one `Memory` struct. A real peer sends such tables (vhost-user); the
 emulated guest makes one with a single region, whose pages `GuestMemory.reserve` deals out from the bottom.
@@ -94,7 +95,7 @@ class GuestMemory:
     def host_address(self, gpa: int, size: int) -> int:
         """Host address of ``size`` bytes at ``gpa``; raises `NetemuError` where no region holds them."""
         for region in self._regions:
-            if region.gpa <= gpa and gpa + size <= region.gpa + region.size:
+            if size >= 0 and region.gpa <= gpa and gpa + size <= region.gpa + region.size:
                 return int(region.host + gpa - region.gpa)
         raise NetemuError(f"no region of guest memory holds {size} bytes at {gpa:#x}")
 

@@ -66,8 +66,8 @@ class ReceivedSkb:
 class Nic:
     """A device and a driver that have negotiated and are up, joined by rings in guest memory.
 
-    ``device``, ``driver`` and ``stack`` are the parts, ``memory`` the guest's bytes; `receive` brings frames in and gives skbs
-    back. `netemu.replay.Replay` plays whole files through one.
+    ``device``, ``driver`` and ``stack`` are the parts, ``memory`` the guest's bytes; `receive` brings frames in and
+    gives skbs back. `netemu.replay.Replay` plays whole files through one.
     """
 
     def __init__(
@@ -83,9 +83,10 @@ class Nic:
     ) -> None:
         """Build the pair.
 
-        ``driver`` names the kernel to follow (`netemu.driver.eras.ERAS`), ``accept`` limits what the driver takes of the
-        features it is offered. ``burst`` frames arrive between an interrupt and its poll; a frame without a buffer waits
-        for the guest, or with ``wait`` off is dropped. Raises `ConfigError` for a combination that cannot be.
+        ``driver`` names the kernel to follow (`netemu.driver.eras.ERAS`), ``accept`` limits what the driver takes
+        of the features it is offered. ``burst`` frames arrive between an interrupt and its poll; a frame without a
+        buffer waits for the guest, or with ``wait`` off is dropped. Raises `ConfigError` for a combination that
+        cannot be.
         """
         if mode not in MODES:
             raise ConfigError(f"no receive mode is called {mode!r}; there are {', '.join(MODES)}")
@@ -236,16 +237,16 @@ class Nic:
 
 
 def _taken(trace: TraceBuffers) -> list[ReceivedSkb]:
-    """What a trace holds, as objects of their own; the trace is empty afterwards but for buffers whose skb is to come."""
+    """What a trace holds, as objects of their own; only buffers whose skb is still to come stay in the trace."""
     held = trace.struct
     by_frame: dict[int, list[BufferEvent]] = {}
     for event in trace.buffers[: held.buffer_count]:
         by_frame.setdefault(event.frame_id, []).append(BufferEvent.from_buffer_copy(event))
     skbs = []
-    for event in trace.skbs[: held.skb_count]:
-        data = trace.bytes.array[event.offset : event.offset + event.len].tobytes()
-        buffers = tuple(by_frame.pop(event.frame_id, ()))
-        skbs.append(ReceivedSkb(data, SkbEvent.from_buffer_copy(event), buffers))
+    for skb in trace.skbs[: held.skb_count]:
+        data = trace.bytes.array[skb.offset : skb.offset + skb.len].tobytes()
+        buffers = tuple(by_frame.pop(skb.frame_id, ()))
+        skbs.append(ReceivedSkb(data, SkbEvent.from_buffer_copy(skb), buffers))
     trace.clear()
     for events in by_frame.values():
         for event in events:

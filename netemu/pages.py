@@ -8,7 +8,8 @@ that points into it holds one more. When the last one is dropped with `put_page`
 newest first, so that memory still warm in the cache is used again. A pool that is empty makes `alloc_pages` fail, as
 does its `refuse` count: that is how a driver is put under memory pressure.
 
-Linux has one allocator for all; here each receive queue has pools of its own, so that queues can run on different cores.
+Linux has one allocator for all; here each receive queue has pools of its own, so that queues can run on different
+cores.
 """
 
 from __future__ import annotations

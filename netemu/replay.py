@@ -31,10 +31,11 @@ _NSEC = 1_000_000_000
 class ReplayOptions:
     """How to replay.
 
-    ``burst`` is how many frames arrive between an interrupt and the poll it asks for; ``wait`` whether a frame for which
-    there is no buffer waits for the guest or is dropped. ``limit`` ends the replay after so many frames (None: all),
-    ``loop`` plays the input so many times. ``encap`` chooses what a capture holds: the frames ("ethernet") or the ring's
-    content ("virtio", docs/ring-capture-format.md). ``journey`` puts a comment on every frame.
+    ``burst`` is how many frames arrive between an interrupt and the poll it asks for; ``wait`` whether a frame for
+    which there is no buffer waits for the guest or is dropped. ``limit`` ends the replay after so many frames
+    (None: all), ``loop`` plays the input so many times. ``encap`` chooses what a capture holds: the frames
+    ("ethernet") or the ring's content ("virtio", docs/ring-capture-format.md). ``journey`` puts a comment on every
+    frame.
     """
 
     mode: Mode = "mergeable"
@@ -265,4 +266,3 @@ class Replay:
             "snmp": nic.stack.snmp(),
             "broken": nic.device.broken + nic.driver.broken,
         }
-

@@ -2,15 +2,17 @@
 
 Theory of operation
 -------------------
-An `Skb` has a *linear part* (``len - data_len`` bytes at ``data``), up to ``MAX_SKB_FRAGS`` *frags* that point into pages,
-and, when those do not suffice, a *frag list* of further skbs that hold only frags. Nothing is copied to build one but what
-Linux copies: the linear part is either a small head that the driver filled, or the receive buffer itself (``build_skb``),
-in which case ``head_page`` holds a reference to its page. Every frag holds a reference too; `kfree_skb` drops them all.
+An `Skb` has a *linear part* (``len - data_len`` bytes at ``data``), up to ``MAX_SKB_FRAGS`` *frags* that point into
+pages, and, when those do not suffice, a *frag list* of further skbs that hold only frags. Nothing is copied to
+build one but what Linux copies: the linear part is either a small head that the driver filled, or the receive
+buffer itself (``build_skb``), in which case ``head_page`` holds a reference to its page. Every frag holds a
+reference too; `kfree_skb` drops them all.
 
-``data`` stays at the MAC header for the skb's whole life; where Linux pulls headers, here the offsets ``network_header`` and
-``transport_header`` (bytes from ``data``) tell where a layer begins.
+``data`` stays at the MAC header for the skb's whole life; where Linux pulls headers, here the offsets
+``network_header`` and ``transport_header`` (bytes from ``data``) tell where a layer begins.
 
-Skbs come from a pool with a fixed number of heads; a pool that is empty makes `alloc_skb` fail, as memory pressure does.
+Skbs come from a pool with a fixed number of heads; a pool that is empty makes `alloc_skb` fail, as memory pressure
+does.
 """
 
 from __future__ import annotations

@@ -1,8 +1,9 @@
 """What happened, as records that kernels append to; nothing is formatted here.
 
-A `Trace` is three lists in one struct: the buffers that frames travelled in (`BufferEvent`, one per used entry), the skbs that
-came out (`SkbEvent`, with their bytes), and the frames that were dropped (`DropEvent`). They fill up until Python takes them: a
-kernel that finds no room returns, so no event is lost. A trace with capacity 0 is off and costs one comparison a frame.
+A `Trace` is three lists in one struct: the buffers that frames travelled in (`BufferEvent`, one per used entry),
+the skbs that came out (`SkbEvent`, with their bytes), and the frames that were dropped (`DropEvent`). They fill up
+until Python takes them: a kernel that finds no room returns, so no event is lost. A trace with capacity 0 is off
+and costs one comparison a frame.
 """
 
 from __future__ import annotations

@@ -32,9 +32,7 @@ def unpack_options(data: bytes, order: str) -> list[tuple[int, bytes]]:
 
 def pack_options(options: Iterable[tuple[int, bytes]]) -> bytes:
     """The bytes of ``options``, little-endian, with the mark behind; nothing at all for no option."""
-    packed = b"".join(
-        struct.pack("<HH", code, len(value)) + value + bytes(-len(value) & 3) for code, value in options
-    )
+    packed = b"".join(struct.pack("<HH", code, len(value)) + value + bytes(-len(value) & 3) for code, value in options)
     return packed + bytes(4) if packed else b""
 
 

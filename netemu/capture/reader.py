@@ -127,9 +127,7 @@ def _refuse(window: Window) -> Format:
     fail(window, cause)
 
 
-def open_capture(
-    path: str | os.PathLike[str], link_types: frozenset[int] | None = ETHERNET_ONLY
-) -> CaptureReader:
+def open_capture(path: str | os.PathLike[str], link_types: frozenset[int] | None = ETHERNET_ONLY) -> CaptureReader:
     """Open a pcap or pcapng file, gzip of one, or standard input ("-"), for reading in batches.
 
     ``link_types`` are the LINKTYPE numbers that the caller can handle (None: all); a frame of another kind is an error.

@@ -89,9 +89,7 @@ def _pcap_record(sink: Sink, tstamp: i64, caplen: i64, wire_len: i64) -> i64:
 
 
 @kernel
-def _pcapng_record(
-    sink: Sink, tstamp: i64, caplen: i64, wire_len: i64, queue: i64, frame_id: i64, flags: i64
-) -> i64:
+def _pcapng_record(sink: Sink, tstamp: i64, caplen: i64, wire_len: i64, queue: i64, frame_id: i64, flags: i64) -> i64:
     """See `sink_record`."""
     padded = (caplen + 3) & ~3
     options = 0
@@ -147,9 +145,7 @@ def _pcapng_record(
 
 
 @kernel
-def sink_record(
-    sink: Sink, tstamp: i64, caplen: i64, wire_len: i64, queue: i64, frame_id: i64, flags: i64
-) -> i64:
+def sink_record(sink: Sink, tstamp: i64, caplen: i64, wire_len: i64, queue: i64, frame_id: i64, flags: i64) -> i64:
     """Record a frame; return the host address its ``caplen`` bytes are to be copied to.
 
     Returns 0, and has changed nothing, when there is no room. ``tstamp`` is in ns since 1970 and held at the ends of

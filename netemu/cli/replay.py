@@ -32,7 +32,7 @@ _NAME_WIDTH = 26
     "  tcpdump -w - | netemu replay - -o - --journey | tshark -r -"
 )
 @click.argument("inputs", metavar="IN...", nargs=-1, required=True)
-@click.option("-o", "--output", metavar="OUT", help="Write what was delivered; .pcap or .pcapng, - for standard output.")
+@click.option("-o", "--output", metavar="OUT", help="Write what arrived: .pcap or .pcapng, - for standard output.")
 @click.option(
     "--mode",
     type=click.Choice(["mergeable", "small", "big"]),
@@ -50,7 +50,7 @@ _NAME_WIDTH = 26
     help="The kernel the driver follows.",
 )
 @click.option("--limit", metavar="N", type=click.IntRange(0), help="Stop after N frames.")
-@click.option("--loop", metavar="N", type=click.IntRange(1), default=1, show_default=True, help="Play the input N times.")
+@click.option("--loop", metavar="N", type=click.IntRange(1), default=1, show_default=True, help="Play IN N times.")
 @click.option(
     "--burst",
     metavar="N",

@@ -21,13 +21,15 @@ _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 @click.command(epilog="\b\nExamples:\n  netemu show out.pcapng\n  netemu show ring.pcapng --journey --frames 5")
 @click.argument("file", metavar="FILE")
 @click.option("--frames", metavar="N", type=click.IntRange(1), help="Stop after N frames.")
-@click.option("--journey/--no-journey", default=True, show_default=True, help="The way of each frame, where it is noted.")
+@click.option(
+    "--journey/--no-journey", default=True, show_default=True, help="The way of each frame, where it is noted."
+)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object a line.")
 def show(file: str, frames: int | None, journey: bool, as_json: bool) -> None:
     """Print the frames of a capture, with the way each took.
 
-    FILE is any Ethernet capture, or a ring capture (`netemu replay --encap virtio`), whose virtio headers are printed too.
-    What netemu wrote (`--journey`) carries the way of each frame: queue, buffers, the skb, the stack's verdict.
+    FILE is any Ethernet capture, or a ring capture (`netemu replay --encap virtio`), whose virtio headers are printed
+    too. What netemu wrote with `--journey` carries the way of each frame: queue, buffers, skb, the stack's verdict.
     """
     for row in _rows(file, frames):
         if as_json:
@@ -99,16 +101,23 @@ def _open_ring_frame(data: bytes) -> tuple[str, bytes]:
 
 
 def _summary(data: bytes) -> str:
-    """scapy's line on a frame, on one line and free of control characters, whatever the frame holds."""
+    """Scapy's line on a frame, on one line and free of control characters, whatever the frame holds."""
     from scapy.error import Scapy_Exception  # noqa: PLC0415 - takes a second to load
-    from scapy.layers import dhcp, dns, inet6, l2  # noqa: PLC0415
+    from scapy.layers import dhcp, dns, inet6, l2  # noqa: F401, PLC0415 - loaded so that scapy knows them
 
-    assert dhcp and dns and inet6  # loaded so that scapy knows these layers
     if not data:
         return "(no bytes)"
     try:
         text = l2.Ether(data).summary()
-    except (Scapy_Exception, ValueError, TypeError, KeyError, IndexError, AttributeError, struct.error, OSError) as error:
+    except (
+        Scapy_Exception,
+        ArithmeticError,
+        LookupError,
+        ValueError,
+        TypeError,
+        AttributeError,
+        struct.error,
+    ) as error:
         return f"(scapy cannot dissect it: {type(error).__name__})"
     return _CONTROL.sub("?", text)
 
@@ -128,4 +137,3 @@ def _print(row: dict[str, Any], *, journey: bool) -> None:
                 click.echo(f"{'':>6}   {_CONTROL.sub('?', part)}")
     for text in row["comments"]:
         click.echo(f"{'':>6}   comment: {_CONTROL.sub('?', text)}")
-

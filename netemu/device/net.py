@@ -71,7 +71,7 @@ class NetDevice:
         return self._status
 
     def set_status(self, value: int) -> None:
-        """Write the status field: 0 resets; FEATURES_OK stays clear for a set the device will not accept (FEAT-D-03)."""
+        """Write the status field: 0 resets; FEATURES_OK stays clear for a set that is not accepted (FEAT-D-03)."""
         if value == 0:
             self._reset()
             return

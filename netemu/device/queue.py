@@ -2,16 +2,17 @@
 
 Theory of operation
 -------------------
-A `DeviceQueue` holds the indices the device moves. `pop_chain` takes the next available chain and writes one `Segment` per
-descriptor, with host addresses, behind those already taken; nothing is visible to the driver until `flush` publishes used
-entries, so chains can be put back (`unpop`) when they turn out not to suffice.
+A `DeviceQueue` holds the indices the device moves. `pop_chain` takes the next available chain and writes one
+`Segment` per descriptor, with host addresses, behind those already taken; nothing is visible to the driver until
+`flush` publishes used entries, so chains can be put back (`unpop`) when they turn out not to suffice.
 
-Everything read from the ring is checked where it is used (trap T21): the available index may not run ahead of the last one
-by more than the ring, a head must lie in the ring, a chain has a step limit, each segment goes through `translate`, and writable segments
-follow readable ones. What fails breaks the queue, as DEVICE_NEEDS_RESET would announce: it is not touched any more.
+Everything read from the ring is checked where it is used (trap T21): the available index may not run ahead of the
+last one by more than the ring, a head must lie in the ring, a chain has a step limit, each segment goes through
+`translate`, and writable segments follow readable ones. What fails breaks the queue, as DEVICE_NEEDS_RESET would
+announce: it is not touched any more.
 
-The limit on a chain is the queue size (SPLIT-V-08), but at least ``CHAIN_MAX``: Linux exceeds the rule on small rings with
-indirect tables, whose big buffers have 19 segments, and QEMU accepts up to 1024 for that reason.
+The limit on a chain is the queue size (SPLIT-V-08), but at least ``CHAIN_MAX``: Linux exceeds the rule on small
+rings with indirect tables, whose big buffers have 19 segments, and QEMU accepts up to 1024 for that reason.
 """
 
 from __future__ import annotations

@@ -43,8 +43,8 @@ receive_side_at = pointer(ReceiveSide)
 def collect(dq: DeviceQueue, side: ReceiveSide, need: i64) -> i64:
     """Take buffers until ``need`` bytes fit; without mergeable buffers one has to do (RXB-D-02).
 
-    Returns RECEIVED with the chains taken. Otherwise nothing is taken: NO_BUFFERS when none waits, NOT_ENOUGH when all that
-    wait are too small together, DOES_NOT_FIT when a single one had to do and is too small, BROKEN.
+    Returns RECEIVED with the chains taken. Otherwise nothing is taken: NO_BUFFERS when none waits, NOT_ENOUGH when
+    all that wait are too small together, DOES_NOT_FIT when a single one had to do and is too small, BROKEN.
     """
     room = 0
     while room < need:

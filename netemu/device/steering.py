@@ -1,8 +1,8 @@
 """Which receive queue a frame goes to, while nobody has configured RSS: by a hash of its flow.
 
-A device with several queues keeps a flow on one of them, so that its order holds (section 5.1.6.5.6, automatic receive
-steering). Without traffic from the guest to learn from, the flow itself decides: addresses and ports, as Linux's tun does.
-The hash is the same in both directions of a flow.
+A device with several queues keeps a flow on one of them, so that its order holds (section 5.1.6.5.6, automatic
+receive steering). Without traffic from the guest to learn from, the flow itself decides: addresses and ports, as
+Linux's tun does. The hash is the same in both directions of a flow.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ _MIX = 0x9E3779B1
 
 @kernel
 def flow_hash(frame: i64, length: i64) -> i64:
-    """A 32-bit number from the addresses and ports of an IP frame, or from the MAC addresses of another; 0 if it is short."""
+    """A 32-bit number from the addresses and ports of an IP frame, else from the MAC addresses; 0 for a short frame."""
     if length < 14:
         return 0
     at = 12

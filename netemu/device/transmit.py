@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from netemu.device.queue import DeviceQueue, chain_at, flush, notify, pop_chain, segment_at, SEGMENT_SIZE
+from netemu.device.queue import SEGMENT_SIZE, DeviceQueue, chain_at, flush, notify, pop_chain, segment_at
 from netemu.jit import i64, kernel, memcpy
 
 
@@ -26,7 +26,7 @@ def gather(dq: DeviceQueue, target: i64, room: i64) -> i64:
 
 @kernel
 def transmit_frame(dq: DeviceQueue, hdr_len: i64, target: i64, room: i64) -> i64:
-    """Take the next frame the driver sent: header and frame go to ``target``; their bytes, 0 if none waits, -1 if broken.
+    """Copy the next frame the driver sent to ``target``, header first; its bytes, 0 if none waits, -1 if broken.
 
     A chain without a whole header and an Ethernet header, or longer than ``room``, is given back and skipped: -2. The
     buffer is used with length 0, as the device writes nothing to it (trap T3).

@@ -12,8 +12,12 @@ from typing import Literal
 
 from netemu.errors import ConfigError
 from netemu.jit import Struct, i64, pointer, struct
+from netemu.virtio import features as f
 
 EthtoolStyle = Literal["4.19", "6.10"]
+
+_NEED_CTRL_VQ = (f.CTRL_RX, f.CTRL_VLAN, f.GUEST_ANNOUNCE, f.MQ, f.CTRL_MAC_ADDR)
+_NEED_CTRL_VQ_6_1 = (*_NEED_CTRL_VQ, f.RSS, f.HASH_REPORT, f.NOTF_COAL)
 
 
 @struct
@@ -28,6 +32,8 @@ class Era(Struct):
     """The refill work is only scheduled between open and close (v5.19 to v6.18)."""
     small_length_check: i64
     """Small mode refuses frames over GOOD_PACKET_LEN (v5.14)."""
+    small_failure_counts: i64
+    """A small frame for which there is no skb counts as dropped (after v4.19)."""
     mergeable_check_after_room: i64
     """The ctx of a mergeable buffer carries length plus room, and the limit is what is left without it (v6.3)."""
     big_check_first: i64
@@ -37,7 +43,7 @@ class Era(Struct):
     padded_vnet_hdr: i64
     """Bytes before the frame in the first page of a big buffer: 16, since hash reports 32."""
     copy_whole_head: i64
-    """page_to_skb copies up to 128 bytes of every frame (until v5.11); else all of short frames, 14 bytes of long ones."""
+    """page_to_skb copies up to 128 bytes of every frame (until v5.11); else short frames whole, of others 14 bytes."""
     build_skb: i64
     """page_to_skb builds around the buffer where the tail room suffices (v5.13)."""
     dma_record: i64
@@ -50,6 +56,8 @@ class Era(Struct):
     """virtio_net_hdr_to_skb checks header lengths, checksum offset and payload (v5.1 to v6.11)."""
     usogso: i64
     """UDP_L4 is a known gso_type (v6.2, with USO)."""
+    tunnel_aware: i64
+    """UDP_TUNNEL_CSUM beside DATA_VALID is refused where its feature was not negotiated (v6.17)."""
     record_rx_queue: i64
     """skb_record_rx_queue is called (v4.20)."""
     rxcsum_always: i64
@@ -64,6 +72,8 @@ class Era(Struct):
     """virtqueue_poll says no more work on a broken ring (v5.9)."""
     tx_cleans_inside_lock: i64
     """cleantx loops with callbacks disabled and wakes the queue under the lock (v5.14)."""
+    tx_reclaims_in_xmit: i64
+    """start_xmit frees what was sent even with TX NAPI (until v6.12)."""
     count_stop_wake: i64
     """The send queue counts stop and wake (v6.8)."""
     napi_tx: i64
@@ -79,10 +89,13 @@ class EraFacts:
 
     name: str
     ethtool: EthtoolStyle
+    need_ctrl_vq: tuple[int, ...]
+    """Features that virtnet_validate refuses when they are offered without CTRL_VQ."""
     refill_at_half_ring: bool
     refill_work: bool
     refill_enabled_gate: bool
     small_length_check: bool
+    small_failure_counts: bool
     mergeable_check_after_room: bool
     big_check_first: bool
     big_pages_by_mtu: bool
@@ -94,6 +107,7 @@ class EraFacts:
     num_buffers_u16: bool
     strict_gso: bool
     usogso: bool
+    tunnel_aware: bool
     record_rx_queue: bool
     rxcsum_always: bool
     desc_extra: bool
@@ -101,13 +115,14 @@ class EraFacts:
     event_triggered_early: bool
     poll_sees_broken: bool
     tx_cleans_inside_lock: bool
+    tx_reclaims_in_xmit: bool
     count_stop_wake: bool
     napi_tx: bool
 
     def struct(self) -> Era:
         """The facts for kernels."""
         facts = asdict(self)
-        return Era(**{field.name: int(facts[field.name]) for field in fields(self)[2:]})
+        return Era(**{field.name: int(facts[field.name]) for field in fields(self)[3:]})
 
 
 ERAS: dict[str, EraFacts] = {
@@ -116,10 +131,12 @@ ERAS: dict[str, EraFacts] = {
         EraFacts(
             name="linux-4.19",
             ethtool="4.19",
+            need_ctrl_vq=_NEED_CTRL_VQ,
             refill_at_half_ring=True,
             refill_work=True,
             refill_enabled_gate=False,
             small_length_check=False,
+            small_failure_counts=False,
             mergeable_check_after_room=False,
             big_check_first=False,
             big_pages_by_mtu=False,
@@ -131,6 +148,7 @@ ERAS: dict[str, EraFacts] = {
             num_buffers_u16=True,
             strict_gso=False,
             usogso=False,
+            tunnel_aware=False,
             record_rx_queue=False,
             rxcsum_always=False,
             desc_extra=False,
@@ -138,16 +156,19 @@ ERAS: dict[str, EraFacts] = {
             event_triggered_early=False,
             poll_sees_broken=False,
             tx_cleans_inside_lock=False,
+            tx_reclaims_in_xmit=True,
             count_stop_wake=False,
             napi_tx=False,
         ),
         EraFacts(
             name="linux-6.1",
             ethtool="4.19",
+            need_ctrl_vq=_NEED_CTRL_VQ_6_1,
             refill_at_half_ring=False,
             refill_work=True,
             refill_enabled_gate=True,
             small_length_check=True,
+            small_failure_counts=True,
             mergeable_check_after_room=False,
             big_check_first=False,
             big_pages_by_mtu=True,
@@ -159,6 +180,7 @@ ERAS: dict[str, EraFacts] = {
             num_buffers_u16=True,
             strict_gso=True,
             usogso=False,
+            tunnel_aware=False,
             record_rx_queue=True,
             rxcsum_always=False,
             desc_extra=True,
@@ -166,16 +188,19 @@ ERAS: dict[str, EraFacts] = {
             event_triggered_early=True,
             poll_sees_broken=True,
             tx_cleans_inside_lock=True,
+            tx_reclaims_in_xmit=True,
             count_stop_wake=False,
             napi_tx=True,
         ),
         EraFacts(
             name="linux-7.0",
             ethtool="6.10",
+            need_ctrl_vq=(*_NEED_CTRL_VQ_6_1, f.VQ_NOTF_COAL),
             refill_at_half_ring=False,
             refill_work=False,
             refill_enabled_gate=False,
             small_length_check=True,
+            small_failure_counts=True,
             mergeable_check_after_room=True,
             big_check_first=True,
             big_pages_by_mtu=True,
@@ -187,6 +212,7 @@ ERAS: dict[str, EraFacts] = {
             num_buffers_u16=False,
             strict_gso=True,
             usogso=True,
+            tunnel_aware=True,
             record_rx_queue=True,
             rxcsum_always=True,
             desc_extra=True,
@@ -194,6 +220,7 @@ ERAS: dict[str, EraFacts] = {
             event_triggered_early=False,
             poll_sees_broken=True,
             tx_cleans_inside_lock=True,
+            tx_reclaims_in_xmit=False,
             count_stop_wake=True,
             napi_tx=True,
         ),

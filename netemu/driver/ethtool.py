@@ -34,7 +34,7 @@ def ethtool_statistics(
 
 
 def netdev_statistics(receive: Sequence[ReceiveQueue], send: Sequence[SendQueue]) -> dict[str, int]:
-    """struct rtnl_link_stats64, as ``ip -s link`` shows it: sums over all queues, dropped frames included."""
+    """Struct rtnl_link_stats64, as ``ip -s link`` shows it: sums over all queues, dropped frames included."""
     return {
         "rx_packets": sum(rq.packets for rq in receive),
         "tx_packets": sum(sq.packets for sq in send),

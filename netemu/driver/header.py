@@ -8,7 +8,7 @@ from __future__ import annotations
 from netemu.driver.eras import Era, era_at
 from netemu.driver.virtnet import ETH_HLEN, VirtnetInfo
 from netemu.jit import i64, kernel, load8, load16, load16be, load32, load32be
-from netemu.skb import CHECKSUM_PARTIAL, CHECKSUM_UNNECESSARY, Skb
+from netemu.skb import CHECKSUM_PARTIAL, CHECKSUM_UNNECESSARY, SKB_HEAD_PAD, Skb, skb_header_pointer
 from netemu.virtio.net import (
     DATA_VALID,
     GSO_ECN,
@@ -24,8 +24,10 @@ from netemu.virtio.net import (
     HDR_GSO_TYPE,
     HDR_HASH_REPORT,
     HDR_HASH_VALUE,
+    HDR_LEN_MAX,
     HDR_OUTER_TH_OFFSET,
     NEEDS_CSUM,
+    UDP_TUNNEL_CSUM,
 )
 
 PACKET_HOST = 0
@@ -37,6 +39,8 @@ ETH_P_802_3_MIN = 0x600
 ETH_P_802_3 = 1
 ETH_P_802_2 = 4
 
+CSUM_START_MAX = 0xFFFF
+"""The skb keeps csum_start, counted from its head, in 16 bits."""
 GSO_BY_FRAGS = 0xFFFF
 UDP_MAX_SEGMENTS = 128
 TCP_HEADER = 20
@@ -51,10 +55,14 @@ L3_HASH_REPORTS = (1 << 1) | (1 << 4) | (1 << 7)
 
 
 @kernel
-def _gso_known(gso_type: i64, era: Era) -> i64:
-    """Header bytes that the type's transport needs (0 for NONE), or -1 for a type the kernel does not know."""
-    if gso_type == GSO_NONE:
+def _gso_known(raw_type: i64, era: Era) -> i64:
+    """Header bytes that the type's transport needs (0 for NONE), or -1 for a type the kernel does not know.
+
+    The ECN bit without a type is none of these.
+    """
+    if raw_type == GSO_NONE:
         return 0
+    gso_type = raw_type & ~GSO_ECN
     if gso_type in (GSO_TCPV4, GSO_TCPV6):
         return TCP_HEADER
     if gso_type == GSO_UDP:
@@ -74,7 +82,7 @@ def _set_partial_csum(skb: Skb, hdr: i64, era: Era, gso_type: i64, transport: i6
     start = load16(hdr + HDR_CSUM_START)
     offset = load16(hdr + HDR_CSUM_OFFSET)
     if era.strict_gso != 0:
-        if start + max(transport, offset + 2) > skb.len:
+        if start + max(transport, offset + 2) > skb.len or SKB_HEAD_PAD + start > CSUM_START_MAX:
             return -1
         minimum = MIN_L3_V6 if gso_type == GSO_TCPV6 else MIN_L3_V4
         if start < minimum:
@@ -100,7 +108,8 @@ def virtio_net_hdr_to_skb(skb: Skb, hdr: i64, era: Era) -> i64:
     raw_type = load8(hdr + HDR_GSO_TYPE)
     gso_type = raw_type & ~GSO_ECN
     gso_size = load16(hdr + HDR_GSO_SIZE)
-    transport = _gso_known(gso_type, era)
+    headers = 0
+    transport = _gso_known(raw_type, era)
     if transport < 0:
         return -1
     if gso_type != GSO_NONE and gso_size == 0:
@@ -110,10 +119,11 @@ def virtio_net_hdr_to_skb(skb: Skb, hdr: i64, era: Era) -> i64:
     if flags & NEEDS_CSUM:
         if _set_partial_csum(skb, hdr, era, gso_type, transport) < 0:
             return -1
+        headers = load16(hdr + HDR_CSUM_START)
     elif era.strict_gso != 0 and gso_type != GSO_NONE:
-        # The network header is not known yet, so only its least length can be asked for.
-        minimum = MIN_L3_V6 if gso_type == GSO_TCPV6 else MIN_L3_V4
-        if minimum + transport > skb.len:
+        # The network header is not known yet, so its least length stands for it.
+        headers = MIN_L3_V6 if gso_type == GSO_TCPV6 else MIN_L3_V4
+        if headers + transport > skb.len:
             return -1
     if gso_type == GSO_NONE:
         return 0
@@ -123,7 +133,6 @@ def virtio_net_hdr_to_skb(skb: Skb, hdr: i64, era: Era) -> i64:
         return 0
     if gso_size == GSO_BY_FRAGS:
         return -1
-    headers = load16(hdr + HDR_CSUM_START) if flags & NEEDS_CSUM else 0
     if gso_type != GSO_UDP:
         headers += transport
     payload = skb.len - headers
@@ -164,11 +173,10 @@ def eth_type_trans(vi: VirtnetInfo, skb: Skb) -> None:
     protocol = load16be(at + 12)
     if protocol >= ETH_P_802_3_MIN:
         skb.protocol = protocol
-    elif skb.len >= ETH_HLEN + 2 and skb.len - skb.data_len >= ETH_HLEN + 2 and load16be(at + ETH_HLEN) == 0xFFFF:
-        # Netware of old puts IPX right behind the length.
-        skb.protocol = ETH_P_802_3
     else:
-        skb.protocol = ETH_P_802_2
+        # Netware of old puts IPX right behind the length.
+        sap = skb_header_pointer(skb, ETH_HLEN, 2, skb.head + HDR_LEN_MAX)
+        skb.protocol = ETH_P_802_3 if sap != 0 and load16be(sap) == 0xFFFF else ETH_P_802_2
 
 
 @kernel
@@ -176,7 +184,10 @@ def virtnet_receive_done(vi: VirtnetInfo, skb: Skb, hdr: i64, queue: i64) -> i64
     """Finish a received skb from its header; -1 if the header is refused (the caller frees it and counts)."""
     era = era_at(vi.era)
     if load16(hdr + HDR_FLAGS) != 0:
-        if load8(hdr + HDR_FLAGS) & DATA_VALID:
+        flags = load8(hdr + HDR_FLAGS)
+        if flags & DATA_VALID:
+            if flags & UDP_TUNNEL_CSUM and era.tunnel_aware != 0:
+                return -1
             skb.ip_summed = CHECKSUM_UNNECESSARY
         if virtio_net_hdr_to_skb(skb, hdr, era) < 0:
             return -1

@@ -1,8 +1,8 @@
 """NAPI: when a queue's poll function runs, and the protocol that loses no wake-up between interrupt and poll.
 
-A napi is *scheduled* from the interrupt (or from somebody who knows of work) until its poll function completes it. Scheduling
-one that is scheduled already marks it *missed*, so that completing it schedules it again instead. A poll that used up
-its budget has not completed and is called again.
+A napi is *scheduled* from the interrupt (or from somebody who knows of work) until its poll function completes it.
+Scheduling one that is scheduled already marks it *missed*, so that completing it schedules it again instead. A poll
+that used up its budget has not completed and is called again.
 """
 
 from __future__ import annotations

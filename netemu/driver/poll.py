@@ -65,7 +65,7 @@ def _deliver(rq: ReceiveQueue, address: i64) -> None:
 
 @kernel
 def virtnet_receive(vi: VirtnetInfo, rq: ReceiveQueue, budget: i64) -> i64:
-    """Receive up to ``budget`` frames, counting those that are dropped, then refill; the number, or budget when out of memory."""
+    """Receive up to ``budget`` frames, dropped ones included, then refill; how many, or ``budget`` without memory."""
     vq = virtqueue_at(rq.vq)
     received = 0
     while received < budget:

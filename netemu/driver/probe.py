@@ -26,10 +26,10 @@ from netemu.driver.virtnet import (
     mergeable_min_buf_len,
     small_buffer_size,
 )
-from netemu.errors import ConfigError
+from netemu.errors import ConfigError, NetemuError
 from netemu.jit import StructArray, allocate, array_of
 from netemu.memory import GuestMemory
-from netemu.pages import PAGE_SIZE, PAGE_SHIFT, Pages
+from netemu.pages import PAGE_SHIFT, PAGE_SIZE, Pages
 from netemu.reasons import DropReason
 from netemu.skb import MAX_SKB_FRAGS, Skbs
 from netemu.virtio import features as f
@@ -51,6 +51,7 @@ GUEST_GSO = (f.GUEST_TSO4, f.GUEST_TSO6, f.GUEST_ECN, f.GUEST_UFO)
 FRAG_ORDER = 3
 """Page-fragment blocks are of order 3: 32 KiB."""
 ETH_DATA_LEN = 1500
+MTU_MIN = 68
 MQ_PAIRS_MAX = 0x8000
 
 
@@ -77,8 +78,8 @@ def vq2txq(vq: int) -> int:
 class VirtioNet:
     """A probed device: the driver's structs, and the memory behind them.
 
-    Attributes a user may read: ``features`` (negotiated), ``mode`` (small, big or mergeable), ``vi``, ``receive_queues`` and
-    ``send_queues`` with their counters, ``drops`` per queue and reason.
+    Attributes a user may read: ``features`` (negotiated), ``mode`` (small, big or mergeable), ``vi``,
+    ``receive_queues`` and ``send_queues`` with their counters, ``drops`` per queue and reason.
     """
 
     def __init__(
@@ -99,9 +100,13 @@ class VirtioNet:
         self.transport = transport
         self.memory = memory
         self._queue_size = queue_size
-        self.features = self._negotiate(wanted & SUPPORTED)
         self.vi = VirtnetInfo(era=self.era.address, refill_due=-1)
-        self._virtnet_probe()
+        try:
+            self.features = self._negotiate(wanted & SUPPORTED)
+            self._virtnet_probe()
+        except NetemuError:
+            transport.set_status(transport.get_status() | status.FAILED)  # INIT-V-12
+            raise
 
     def _negotiate(self, wanted: FeatureSet) -> FeatureSet:
         """Steps 1 to 6 of device initialisation (INIT-V-01 to INIT-V-09)."""
@@ -112,7 +117,7 @@ class VirtioNet:
         offered = transport.get_features()
         self._virtnet_validate(offered)
         chosen = offered & wanted
-        if f.MTU in chosen and NetConfig.unpack(transport.read_config()).mtu < 68:
+        if f.MTU in chosen and NetConfig.unpack(transport.read_config()).mtu < MTU_MIN:
             chosen -= FeatureSet.of(f.MTU)
         # FEAT-V-02: a bit goes when what it requires is missing.
         while faulty := [bit for bit in chosen if _unmet(chosen, bit)]:
@@ -120,15 +125,13 @@ class VirtioNet:
         transport.set_features(chosen)
         transport.set_status(transport.get_status() | status.FEATURES_OK)
         if not transport.get_status() & status.FEATURES_OK:
-            transport.set_status(transport.get_status() | status.FAILED)
             raise ConfigError(f"the device refuses the feature set {chosen}")
         return chosen
 
-    @staticmethod
-    def _virtnet_validate(offered: FeatureSet) -> None:
+    def _virtnet_validate(self, offered: FeatureSet) -> None:
         if f.CTRL_VQ in offered:
             return
-        for bit in (f.CTRL_RX, f.CTRL_VLAN, f.GUEST_ANNOUNCE, f.MQ, f.CTRL_MAC_ADDR):
+        for bit in self.facts.need_ctrl_vq:
             if bit in offered:
                 raise ConfigError(f"the device offers {f.NAMES[bit]} without CTRL_VQ: Linux refuses it")
 
@@ -146,6 +149,8 @@ class VirtioNet:
         vi.small_buf_size = small_buffer_size(vi.hdr_len)
         vi.any_header_sg = int(features.has_any(f.ANY_LAYOUT, f.VERSION_1))
         mtu = config.mtu if f.MTU in features else ETH_DATA_LEN
+        if mtu < MTU_MIN:
+            raise ConfigError(f"the device's MTU became {mtu} while it was probed; the least is {MTU_MIN}")
         vi.max_mtu = mtu if f.MTU in features else IP_MAX_MTU
         guest_gso = features.has_any(*GUEST_GSO)
         vi.big_packets = int(guest_gso or mtu > ETH_DATA_LEN)

@@ -2,14 +2,14 @@
 
 Theory of operation
 -------------------
-``receive_buf`` is handed one used buffer, its reported length and its ctx. It returns the address of a finished skb, or 0
-after it has accounted for the frame: the queue's counters move exactly as Linux's do, and ``rq.last_drop`` names the reason
-for netemu's own book (`netemu.reasons`). References are conserved: each buffer's reference to its page either goes into the
-skb or is dropped here.
+``receive_buf`` is handed one used buffer, its reported length and its ctx. It returns the address of a finished
+skb, or 0 after it has accounted for the frame: the queue's counters move exactly as Linux's do, and
+``rq.last_drop`` names the reason for netemu's own book (`netemu.reasons`). References are conserved: each buffer's
+reference to its page either goes into the skb or is dropped here.
 
-A length is what the device says. Each mode checks it against what was posted before any byte is touched; kernels that
-Linux had without such a check (small mode before v5.14) would read beyond the buffer, and here the memory is the guest's own
-block, so nothing else can be reached either way: the block's end bounds it.
+A length is what the device says. Each mode checks it against what was posted before any byte is touched; kernels
+that Linux had without such a check (small mode before v5.14) would read beyond the buffer, and here the memory is
+the guest's own block, so nothing else can be reached either way: the block's end bounds it.
 """
 
 from __future__ import annotations
@@ -50,7 +50,6 @@ from netemu.skb import (
     skb_pool_at,
 )
 from netemu.virtio.net import HDR_NUM_BUFFERS
-
 
 
 @kernel
@@ -99,7 +98,9 @@ def receive_small(vi: VirtnetInfo, rq: ReceiveQueue, buffer: i64, used: i64) -> 
     address = _build_skb(rq, page, header + vi.hdr_len, length, vi.small_buf_size)
     if address == 0:
         put_page(page)
-        return _drop(rq, NO_MEMORY)
+        rq.drops += era_at(vi.era).small_failure_counts
+        rq.last_drop = NO_MEMORY
+        return 0
     _keep_header(vi, skb_at(address), header)
     return address
 
@@ -118,9 +119,9 @@ def page_to_skb(
 ) -> i64:
     """An skb from the first buffer of a frame, or from a whole chain of pages in big mode; 0 without memory.
 
-    ``buffer`` is where the virtio header lies, ``padded`` how far behind it the frame starts. On success the page, or the
-    chain, belongs to the skb or has been given back; on failure the caller still owns it, unless the result is -1 (big mode
-    with more bytes than pages), where nothing is left.
+    ``buffer`` is where the virtio header lies, ``padded`` how far behind it the frame starts. On success the page,
+    or the chain, belongs to the skb or has been given back; on failure the caller still owns it, unless the result
+    is -1 (big mode with more bytes than pages), where nothing is left.
     """
     era = era_at(vi.era)
     length = used - vi.hdr_len
@@ -205,7 +206,7 @@ def receive_big(vi: VirtnetInfo, rq: ReceiveQueue, page: i64, used: i64) -> i64:
 
 
 @kernel
-def _too_long(vi: VirtnetInfo, rq: ReceiveQueue, used: i64, ctx: i64) -> i64:
+def _too_long(rq: ReceiveQueue, used: i64, ctx: i64) -> i64:
     """check_mergeable_len: 1, and counted, if the device reports more than the buffer has."""
     if used > mergeable_ctx_to_truesize(ctx):
         rq.rx_length_errors += 1
@@ -215,7 +216,7 @@ def _too_long(vi: VirtnetInfo, rq: ReceiveQueue, used: i64, ctx: i64) -> i64:
 
 @kernel
 def _drain(rq: ReceiveQueue, remaining: i64) -> None:
-    """mergeable_buf_free: take the rest of a frame that is dropped off the ring, ``remaining`` buffers counting this one."""
+    """mergeable_buf_free: take what is left of a dropped frame off the ring: ``remaining`` buffers with this one."""
     vq = virtqueue_at(rq.vq)
     while remaining > 1:
         remaining -= 1
@@ -230,7 +231,7 @@ def _drain(rq: ReceiveQueue, remaining: i64) -> None:
 
 @kernel
 def _append(rq: ReceiveQueue, head: Skb, last: i64, buffer: i64, used: i64, truesize: i64) -> i64:
-    """Add a later buffer to the skb ``last`` (the head or the end of its frag list); the skb it went to, or 0 for no memory.
+    """Add a later buffer to ``last``, the head or the end of its frag list; the skb it went to, or 0 without memory.
 
     A buffer that starts where the last frag ends, in the same block, makes that frag longer.
     """
@@ -269,12 +270,13 @@ def _append(rq: ReceiveQueue, head: Skb, last: i64, buffer: i64, used: i64, true
 def receive_mergeable(vi: VirtnetInfo, rq: ReceiveQueue, buffer: i64, used: i64, ctx: i64) -> i64:
     """A frame over as many buffers as its header says; the later ones carry no header (RX-V-14).
 
-    num_buffers is believed, as Linux does: 0 makes the driver swallow everything the ring holds.
+    num_buffers is believed, as Linux does: 0 makes the driver swallow everything the ring holds, since the count
+    goes from there to 65535 or below zero, which is never the end.
     """
     era = era_at(vi.era)
     remaining = load16(buffer + HDR_NUM_BUFFERS)
     rq.bytes += used - vi.hdr_len
-    if _too_long(vi, rq, used, ctx) != 0:
+    if _too_long(rq, used, ctx) != 0:
         return _drop_merged(rq, 0, buffer, remaining, LENGTH_ERROR)
     page = virt_to_head_page(rq, buffer)
     address = page_to_skb(vi, rq, page, buffer, used, mergeable_ctx_to_truesize(ctx), vi.hdr_len)
@@ -284,11 +286,11 @@ def receive_mergeable(vi: VirtnetInfo, rq: ReceiveQueue, buffer: i64, used: i64,
     if remaining == 1:
         rq.mrg_avg_pkt_len = ewma_pkt_len_add(rq.mrg_avg_pkt_len, head.len)
         return address
-    if remaining == 0:
-        remaining = 1 << 16 if era.num_buffers_u16 != 0 else 1 << 32
+    if remaining == 0 and era.num_buffers_u16 != 0:
+        remaining = 1 << 16
     vq = virtqueue_at(rq.vq)
     last = address
-    while remaining > 1:
+    while remaining != 1:
         remaining -= 1
         buffer, used, ctx = virtqueue_get_buf_ctx(vq)
         if buffer == 0:
@@ -297,7 +299,7 @@ def receive_mergeable(vi: VirtnetInfo, rq: ReceiveQueue, buffer: i64, used: i64,
             return _drop(rq, BUFFERS_MISSING)
         rq.buffers_used += 1
         rq.bytes += used
-        if _too_long(vi, rq, used, ctx) != 0:
+        if _too_long(rq, used, ctx) != 0:
             return _drop_merged(rq, address, buffer, remaining, LENGTH_ERROR)
         last = _append(rq, head, last, buffer, used, mergeable_ctx_to_truesize(ctx))
         if last == 0:

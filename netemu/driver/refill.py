@@ -247,7 +247,7 @@ def schedule_refill(vi: VirtnetInfo, delay: i64) -> None:
 
 @kernel
 def refill_work(vi: VirtnetInfo) -> None:
-    """The delayed work: fill every queue, each with its NAPI off meanwhile; try again in HZ/2 where memory is still out."""
+    """The delayed work: fill every queue, its NAPI off meanwhile; try again in HZ/2 where memory is still out."""
     vi.refill_due = -1
     vi.refill_runs += 1
     for n in range(vi.curr_queue_pairs):

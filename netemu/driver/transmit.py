@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from netemu.driver.eras import era_at
-from netemu.driver.napi import napi_complete_done, napi_schedule_prep
+from netemu.driver.napi import napi_complete_done, napi_schedule_prep, virtqueue_napi_schedule
 from netemu.driver.virtio_ring import (
     SCATTER_SIZE,
+    Virtqueue,
     scatter_at,
     virtqueue_add,
     virtqueue_at,
@@ -108,18 +109,36 @@ def xmit_skb(sq: SendQueue, address: i64) -> i64:
 
 
 @kernel
+def _reclaim(sq: SendQueue, vq: Virtqueue, kick: i64) -> None:
+    """Make room for the next frame: without TX NAPI always; with it until v6.12, later the polls alone do that."""
+    era = era_at(vi_at(sq.vi).era)
+    if napi_at(sq.napi).weight == 0:
+        free_old_xmit_skbs(sq)
+    elif era.tx_reclaims_in_xmit == 0:
+        virtqueue_disable_cb(vq)
+    elif era.tx_cleans_inside_lock != 0:
+        while True:
+            virtqueue_disable_cb(vq)
+            free_old_xmit_skbs(sq)
+            if kick == 0 or virtqueue_enable_cb_delayed(vq) != 0:
+                break
+    else:
+        free_old_xmit_skbs(sq)
+        if kick != 0:
+            virtqueue_enable_cb_delayed(vq)
+
+
+@kernel
 def start_xmit(sq: SendQueue, address: i64, xmit_more: i64) -> None:
     """Send an skb: it belongs to the queue from here on, and is freed here if the ring refuses it.
 
-    With TX NAPI completions are freed by the polls; without, by the next frame to be sent. The queue stops *after* a
-    frame that leaves too little room for the next.
+    The queue stops *after* a frame that leaves too little room for the next.
     """
     vq = virtqueue_at(sq.vq)
-    use_napi = napi_at(sq.napi).weight > 0
-    if use_napi:
-        virtqueue_disable_cb(vq)
-    else:
-        free_old_xmit_skbs(sq)
+    napi = napi_at(sq.napi)
+    era = era_at(vi_at(sq.vi).era)
+    use_napi = napi.weight > 0
+    _reclaim(sq, vq, 1 - xmit_more)
     if xmit_skb(sq, address) < 0:
         sq.tx_fifo_errors += 1
         sq.tx_dropped += 1
@@ -127,7 +146,7 @@ def start_xmit(sq: SendQueue, address: i64, xmit_more: i64) -> None:
         return
     if vq.num_free < TX_SPARE:
         sq.stopped = 1
-        sq.stop += era_at(vi_at(sq.vi).era).count_stop_wake
+        sq.stop += era.count_stop_wake
         if not use_napi and virtqueue_enable_cb_delayed(vq) == 0:
             free_old_xmit_skbs(sq)
             tx_wake_queue(sq)
@@ -136,8 +155,8 @@ def start_xmit(sq: SendQueue, address: i64, xmit_more: i64) -> None:
     if xmit_more == 0 or sq.stopped != 0:
         if virtqueue_kick_prepare(vq) != 0 and virtqueue_notify(vq) != 0:
             sq.kicks += 1
-        if use_napi and virtqueue_enable_cb_delayed(vq) == 0:
-            napi_schedule_prep(napi_at(sq.napi))
+        if use_napi and era.tx_reclaims_in_xmit == 0 and virtqueue_enable_cb_delayed(vq) == 0:
+            virtqueue_napi_schedule(napi, vq)
 
 
 @kernel

@@ -2,16 +2,18 @@
 
 Theory of operation
 -------------------
-The ring's three parts lie in guest memory (`netemu.virtio.split`); what the driver remembers of it is the `Virtqueue` struct
-and one `DescState` per head. Free descriptors form a list through their ``next`` field, ``free_head`` first; a buffer of n
-segments takes n of them, or one with an indirect table of its own. ``avail_idx_shadow`` and ``last_used_idx`` are the driver's
-own copies of the two indices it moves; both run freely modulo 65536.
+The ring's three parts lie in guest memory (`netemu.virtio.split`); what the driver remembers of it is the
+`Virtqueue` struct and one `DescState` per head. Free descriptors form a list through their ``next`` field,
+``free_head`` first; a buffer of n segments takes n of them, or one with an indirect table of its own.
+``avail_idx_shadow`` and ``last_used_idx`` are the driver's own copies of the two indices it moves; both run freely
+modulo 65536.
 
-What comes from the device, the used ring, is not trusted beyond what Linux trusts: an id out of range or one that is no head
-breaks the ring for good (`broken` says why), the length is handed on unchecked, as Linux does, for the caller to judge.
+What comes from the device, the used ring, is not trusted beyond what Linux trusts: an id out of range or one that
+is no head breaks the ring for good (`broken` says why), the length is handed on unchecked, as Linux does, for the
+caller to judge.
 
-Two differences of the eras live here: whether the chain is freed along a private copy of ``next`` (``desc_extra``) or along the
-shared table, and what disabling callbacks does under EVENT_IDX.
+Two differences of the eras live here: whether the chain is freed along a private copy of ``next`` (``desc_extra``)
+or along the shared table, and what disabling callbacks does under EVENT_IDX.
 """
 
 from __future__ import annotations
@@ -196,11 +198,11 @@ def _add_direct(vq: Virtqueue, sg: i64, total: i64, out: i64) -> i64:
 
 @kernel
 def virtqueue_add(vq: Virtqueue, sg: i64, out: i64, into: i64, data: i64, ctx: i64) -> i64:
-    """Make a buffer available: ``out`` readable segments, then ``into`` writable ones, from the `Scatter` array at ``sg``.
+    """Make a buffer available: ``out`` readable, then ``into`` writable segments of the `Scatter` array at ``sg``.
 
-    ``data`` is the token that comes back with the used buffer (not 0), ``ctx`` what a queue without indirect tables keeps
-    beside it. Returns 0, ENOSPC when descriptors are short, EIO on a broken ring. The index is published at once; the
-    device is told by `virtqueue_kick` (Linux: virtqueue_add_split).
+    ``data`` is the token that comes back with the used buffer (not 0), ``ctx`` what a queue without indirect tables
+    keeps beside it. Returns 0, ENOSPC when descriptors are short, EIO on a broken ring. The index is published at
+    once; the device is told by `virtqueue_kick` (Linux: virtqueue_add_split).
     """
     if vq.broken != 0:
         return EIO

@@ -151,7 +151,7 @@ class SendQueue(Struct):
 
 @struct
 class Tag(Struct):
-    """What the emulator knows of the frame whose first buffer lies in a used-ring slot; never seen by the driver's logic."""
+    """What the emulator knows of the frame whose first buffer lies in a used-ring slot; the driver only copies it."""
 
     frame_id: i64
     tstamp: i64

@@ -55,7 +55,7 @@ S = TypeVar("S", bound=Struct)
 
 
 def kernel(function: F) -> F:
-    """Mark ``function`` for compilation by the entry points that call it; Python may call it too, and then it is plain."""
+    """Mark ``function`` for compilation with the entry points that call it; called from Python it runs as it is."""
     return cast("F", Kernel(function)) if JIT else function
 
 

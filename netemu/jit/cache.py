@@ -1,7 +1,7 @@
 """Where compiled kernels are kept between runs.
 
-A compiled entry point depends on every kernel it calls, wherever that stands. So the folder's name carries a hash of all of
-the package's source, and a few old folders are kept.
+A compiled entry point depends on every kernel it calls, wherever that stands. So the folder's name carries a hash
+of all of the package's source, and a few old folders are kept.
 """
 
 from __future__ import annotations

@@ -123,7 +123,12 @@ def _lower(function: Callable[..., Any], code: Callable[..., Any], arguments: in
     integers = (types.int64,) * arguments
 
     known = signature(result, *integers)
-    typers: tuple[Callable[..., Any], ...] = (lambda: known, lambda _a: known, lambda _a, _b: known, lambda _a, _b, _c: known)
+    typers: tuple[Callable[..., Any], ...] = (
+        lambda: known,
+        lambda _a: known,
+        lambda _a, _b: known,
+        lambda _a, _b, _c: known,
+    )
     type_callable(function)(lambda _context: typers[arguments])
     lower_builtin(function, *integers)(code)
 
@@ -189,7 +194,7 @@ def _memcpy(context: Any, builder: Any, _signature: Any, args: Any) -> Any:
         _copy_ends(builder, target, source, size, width)
         builder.branch(done)
         builder.position_at_end(other)
-    cgutils.raw_memcpy(builder, target, source, size, 1)  # type: ignore[no-untyped-call]
+    cgutils.raw_memcpy(builder, target, source, size, 1)
     builder.branch(done)
     builder.position_at_end(done)
     return context.get_dummy_value()
@@ -197,7 +202,7 @@ def _memcpy(context: Any, builder: Any, _signature: Any, args: Any) -> Any:
 
 def _memset(context: Any, builder: Any, _signature: Any, args: Any) -> Any:
     target = builder.inttoptr(args[0], _BYTE_POINTER)
-    cgutils.memset(builder, target, args[2], builder.trunc(args[1], ir.IntType(8)))  # type: ignore[no-untyped-call]
+    cgutils.memset(builder, target, args[2], builder.trunc(args[1], ir.IntType(8)))
     return context.get_dummy_value()
 
 

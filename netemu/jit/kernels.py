@@ -2,9 +2,10 @@
 
 Theory of operation
 -------------------
-A `Kernel` is a function that was marked for compilation. Called from Python it runs as what it is. An `Entry` is one whose
-first call finds machine code: in the cache folder, from where `netemu.jit.loader` takes it without ever importing Numba,
-or by having `netemu.jit.compiled` compile it together with all kernels it calls, which takes seconds.
+A `Kernel` is a function that was marked for compilation. Called from Python it runs as what it is. An `Entry` is
+one whose first call finds machine code: in the cache folder, from where `netemu.jit.loader` takes it without ever
+importing Numba, or by having `netemu.jit.compiled` compile it together with all kernels it calls, which takes
+seconds.
 """
 
 from __future__ import annotations
@@ -50,7 +51,7 @@ class Entry(Kernel):
         result = ctypes.c_int64()
         error = ctypes.c_void_p()
         status = self._code(ctypes.addressof(result), ctypes.addressof(error), *args)
-        if status != 0 and status != _RETURNS_NONE:
+        if status not in (0, _RETURNS_NONE):
             raise AssertionError(f"{self.py_func.__name__} failed with status {status}")
         return result.value
 

@@ -63,6 +63,7 @@ class Buffer:
         LEDGER.add(self, self.address, self.size)
 
     def __len__(self) -> int:
+        """Its bytes."""
         return self.size
 
 

@@ -1,7 +1,7 @@
 """What kernels may do with memory, as plain Python functions that check every access.
 
-These run when Python calls a kernel: under a debugger, in tests, and everywhere with ``NETEMU_JIT=0``. In compiled code each is
-an instruction or two; `netemu.jit.compiled` says which.
+These run when Python calls a kernel: under a debugger, in tests, and everywhere with ``NETEMU_JIT=0``. In compiled
+code each is an instruction or two; `netemu.jit.compiled` says which.
 """
 
 from __future__ import annotations

@@ -62,7 +62,7 @@ class StructArray(Sequence[S]):
     def __init__(self, cls: type[S], count: int) -> None:
         self._block = (cls * count)()
         self.address = ctypes.addressof(self._block)
-        self.view: npt.NDArray[Any] = np.frombuffer(self._block, dtype=cls.dtype, count=count)
+        self.view: npt.NDArray[Any] = np.frombuffer(memoryview(self._block), dtype=cls.dtype, count=count)
         LEDGER.add(self._block, self.address, ctypes.sizeof(self._block))
 
     def __len__(self) -> int:

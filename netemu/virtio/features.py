@@ -69,11 +69,12 @@ RING_RESET = 40
 ADMIN_VQ = 41
 SUSPEND = 43
 
-NAMES: dict[int, str] = {
-    bit: name for name, bit in list(globals().items()) if name.isupper() and isinstance(bit, int)
-}
+NAMES: dict[int, str] = {bit: name for name, bit in list(globals().items()) if name.isupper() and isinstance(bit, int)}
 """Bit to name, as the specification spells it without its prefix."""
 BITS: dict[str, int] = {name: bit for bit, name in NAMES.items()}
+
+RESERVED_FROM = 128
+"""The first of the bits that are reserved without end."""
 
 REQUIRES: dict[int, tuple[tuple[int, ...], ...]] = {
     GUEST_TSO4: ((GUEST_CSUM,),),  # NETF-B-01
@@ -125,7 +126,7 @@ class FeatureSet:
             key = name.strip().upper().removeprefix("VIRTIO_NET_F_").removeprefix("VIRTIO_F_")
             if key in BITS:
                 bits.append(BITS[key])
-            elif key.isdigit():
+            elif key.isdecimal() and int(key) < RESERVED_FROM:
                 bits.append(int(key))
             else:
                 raise ConfigError(f"no feature is called {name!r}")

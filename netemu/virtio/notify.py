@@ -1,7 +1,7 @@
-"""The two notifications that a queue's halves share besides memory: kick (driver to device) and call (device to driver).
+"""The notifications that a queue's halves share besides memory: kick (driver to device), call (device to driver).
 
-In one process a notification is a number that goes up; whoever runs the halves looks at it and clears it. A real peer puts
-an eventfd in its place (section "Notifications"; NOTIF-B-01).
+In one process a notification is a number that goes up; whoever runs the halves looks at it and clears it. A real
+peer puts an eventfd in its place (section "Notifications"; NOTIF-B-01).
 """
 
 from __future__ import annotations
