@@ -20,7 +20,9 @@ from netemu.driver.probe import SUPPORTED, VirtioNet
 from netemu.errors import ConfigError
 from netemu.jit import allocate, array_of
 from netemu.memory import GuestMemory
+from netemu.pages import PAGE_SIZE
 from netemu.reasons import DropReason
+from netemu.skb import MAX_SKB_FRAGS
 from netemu.stack import ProtocolStack
 from netemu.trace import BufferEvent, SkbEvent, TraceBuffers
 from netemu.virtio import features as f
@@ -36,8 +38,11 @@ DEFAULT_BURST = 64
 
 _BASE = FeatureSet.of(f.MAC, f.STATUS, f.VERSION_1, f.EVENT_IDX, f.INDIRECT_DESC)
 _GUEST_OFFLOADS = FeatureSet.of(f.GUEST_CSUM, f.GUEST_TSO4, f.GUEST_TSO6, f.GUEST_ECN, f.GUEST_UFO)
-_MEMORY_PER_QUEUE = 160 << 20
-"""Address space a queue's pools take at most; what is never touched costs no memory."""
+_MEMORY_BASE = 4 << 20
+_MEMORY_PER_BUFFER = 3 * PAGE_SIZE
+_MEMORY_PER_BIG_BUFFER = (MAX_SKB_FRAGS + 1) * PAGE_SIZE
+_SPARE_BUFFERS = 192
+"""What a queue's rings and pools take at most, see `VirtioNet`; what is never touched costs no memory."""
 _TRACE_EVENTS = 2048
 _TRACE_BYTES = 8 * MAX_FRAME
 
@@ -52,6 +57,13 @@ def offered_features(mode: Mode, queues: int) -> FeatureSet:
     if queues > 1:
         offered |= FeatureSet.of(f.MQ, f.CTRL_VQ)
     return offered
+
+
+def _memory_size(features: FeatureSet, queue_size: int, queues: int) -> int:
+    """Bytes of guest memory for a driver with these features."""
+    big = f.MRG_RXBUF not in features and f.GUEST_CSUM in features
+    per_buffer = _MEMORY_PER_BIG_BUFFER if big else _MEMORY_PER_BUFFER
+    return queues * (_MEMORY_BASE + (queue_size + _SPARE_BUFFERS) * per_buffer)
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,9 +110,10 @@ class Nic:
             raise ConfigError(f"a burst has at least one frame, not {burst}")
         self.mode = mode
         self.queues = queues
-        self.memory = GuestMemory(queues * _MEMORY_PER_QUEUE)
+        offered = offered_features(mode, queues)
+        self.memory = GuestMemory(_memory_size(offered & accept, queue_size, queues))
         config = NetConfig(max_virtqueue_pairs=queues)
-        self.device = NetDevice(self.memory, offered_features(mode, queues), config, queue_size)
+        self.device = NetDevice(self.memory, offered, config, queue_size)
         self.driver = VirtioNet(self.device, self.memory, driver, queue_size, accept)
         self.stack = ProtocolStack()
         self._device_drops = allocate(len(DropReason) * 8)
