@@ -29,11 +29,11 @@ def svg(lines: list[str]) -> str:
     width, height = _COLUMNS * _CHARACTER + 2 * _MARGIN, len(lines) * _LINE + 2 * _MARGIN
     rows = [
         f'<text x="{_MARGIN}" y="{_MARGIN + 12 + n * _LINE}" class="{"c" if line.startswith("$ ") else "o"}">'
-        f"{html.escape(line)}</text>"
+        f"{html.escape(line).replace(chr(32), chr(160))}</text>"
         for n, line in enumerate(lines)
         if line
     ]
-    style = "text{font:13px ui-monospace,Menlo,Consolas,'DejaVu Sans Mono',monospace;white-space:pre}"
+    style = "text{font:13px ui-monospace,Menlo,Consolas,'DejaVu Sans Mono',monospace}"
     style += ".c{fill:#9ece6a}.o{fill:#c0caf5}"
     return "\n".join(
         [

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import importlib
 import os
+import re
 import sys
+from io import TextIOWrapper
+from typing import TextIO
 
 import click
 
@@ -16,6 +19,9 @@ COMMANDS = {
     "wireshark": "Look at ring captures in Wireshark: plug-in and profile.",
 }
 """The commands with the first sentence of their help, so that listing them loads none."""
+
+_OBEYED = re.compile(r"[\x00-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069]")
+"""Characters that steer a terminal: controls, line separators, and those that change the direction of writing."""
 
 
 class LazyGroup(click.Group):
@@ -49,14 +55,33 @@ def cli() -> None:
     """A virtio-net link you can hold in your hand: a host device and a Linux-like driver over real rings."""
 
 
+def harmless(text: str) -> str:
+    """The text with a question mark for each character that a terminal would obey and not show."""
+    return _OBEYED.sub("?", text)
+
+
+def is_terminal(stream: TextIO | None) -> bool:
+    """Whether somebody is watching ``stream``, which is None where the process was started without it."""
+    return stream is not None and stream.isatty()
+
+
 def fail(message: str) -> int:
     """Print one line on standard error; the exit status of a failure."""
-    click.echo(f"netemu: {' '.join(message.split())}", err=True)
+    click.echo(f"netemu: {harmless(' '.join(message.split()))}", err=True)
     return 1
+
+
+def _leave_output() -> None:
+    """Whoever read standard output has gone, or it is full: what is left in its buffer goes nowhere."""
+    if sys.stdout is not None:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def main() -> None:
     """Run the command line: errors are one line on standard error, never a traceback."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     try:
         status = cli.main(prog_name="netemu", standalone_mode=False)
     except click.exceptions.Exit as stop:
@@ -68,14 +93,17 @@ def main() -> None:
         status = 2
     except click.ClickException as error:
         hint = f" (try '{error.ctx.command_path} --help')" if isinstance(error, click.UsageError) and error.ctx else ""
-        fail(error.format_message() + hint)
+        fail(error.format_message().rstrip(".") + hint)
         status = error.exit_code
     except NetemuError as error:
         status = fail(str(error))
     except BrokenPipeError:
-        # Whoever read our output has seen enough; what is left in the buffer goes nowhere.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _leave_output()
         status = 141
+    except OSError as error:
+        # Errors of files are NetemuErrors by now: this is standard output on a full disk, say.
+        status = fail(f"{error.filename or 'standard output'}: {error.strerror or error}")
+        _leave_output()
     except KeyboardInterrupt:
         status = 130
     except MemoryError:

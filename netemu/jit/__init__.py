@@ -26,7 +26,8 @@ import ctypes
 from collections.abc import Callable
 from typing import Any, TypeVar, cast
 
-from netemu.jit.kernels import POINTERS, Entry, Kernel
+from netemu.jit.entries import Entry
+from netemu.jit.kernels import POINTERS, Kernel
 from netemu.jit.memory import LEDGER, Buffer, WildAccessError, allocate, i64
 from netemu.jit.mode import JIT
 from netemu.jit.ops import (

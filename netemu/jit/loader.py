@@ -6,6 +6,7 @@ import functools
 import hashlib
 import os
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +14,6 @@ import llvmlite
 import llvmlite.binding as llvm
 
 from netemu.jit import cache
-from netemu.jit.kernels import Entry
-
-_SYMBOL_END = b"\n"
 
 
 @functools.cache
@@ -34,40 +32,47 @@ def _engine() -> Any:
     return llvm.create_mcjit_compiler(llvm.parse_assembly(""), target)
 
 
-def _path(entry: Entry) -> Path | None:
-    """Where an entry point's code is kept; None for one outside the package, whose source the folder's name ignores."""
-    folder = cache.folder() if entry.py_func.__module__.startswith("netemu.") else None
-    name = f"{entry.py_func.__module__}.{entry.py_func.__qualname__}"
+def path_of(name: str) -> Path | None:
+    """Where the code of the entry point ``name`` is kept for this machine; None where none can be."""
+    folder = cache.folder()
     return None if folder is None else folder / f"{name}-{_machine()}.o"
 
 
-def address_of(entry: Entry) -> int:
-    """The address of an entry point's machine code, which is loaded and, if need be, compiled and kept first."""
-    path = _path(entry)
-    stored = None
-    if path is not None and path.is_file():
-        stored = path.read_bytes()
-    if stored is None or _SYMBOL_END not in stored:
-        from netemu.jit.compiled import compile_entry  # noqa: PLC0415 - loads Numba
+def address_of(path: Path | None, compiler: Callable[[], tuple[str, bytes]]) -> int:
+    """The address of machine code from the cache file ``path``; failing that, from ``compiler``, and then it is kept.
 
-        symbol, code = compile_entry(entry)
+    ``compiler`` gives the symbol to call and the object file that holds it.
+    """
+    symbol, code = _kept(path) or ("", b"")
+    if not symbol:
+        symbol, code = compiler()
         if path is not None:
-            _keep(path, symbol.encode() + _SYMBOL_END + code)
-    else:
-        head, _, code = stored.partition(_SYMBOL_END)
-        symbol = head.decode()
+            _keep(path, symbol, code)
     engine = _engine()
     engine.add_object_file(llvm.ObjectFileRef.from_data(code))
     engine.finalize_object()
     return int(engine.get_function_address(symbol))
 
 
-def _keep(path: Path, data: bytes) -> None:
+def _digest(code: bytes) -> str:
+    return hashlib.blake2b(code, digest_size=16).hexdigest()
+
+
+def _kept(path: Path | None) -> tuple[str, bytes] | None:
+    """Symbol and code of a cache file; None where there is none, or one that is damaged."""
+    if path is None or not path.is_file():
+        return None
+    head, _, code = path.read_bytes().partition(b"\n")
+    symbol, _, digest = head.decode(errors="replace").partition(" ")
+    return (symbol, code) if digest == _digest(code) else None
+
+
+def _keep(path: Path, symbol: str, code: bytes) -> None:
     """Write a cache file in one step, so that processes that run side by side never see half of one."""
     try:
         handle, name = tempfile.mkstemp(dir=path.parent)
         with os.fdopen(handle, "wb") as file:
-            file.write(data)
+            file.write(f"{symbol} {_digest(code)}\n".encode() + code)
         Path(name).replace(path)
     except OSError:
         return  # a full or read-only disk: the next run compiles again
