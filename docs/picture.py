@@ -37,7 +37,7 @@ def svg(lines: list[str]) -> str:
     style += ".c{fill:#9ece6a}.o{fill:#c0caf5}"
     return "\n".join(
         [
-            f'<svg xmlns="http://www.w3.org/2000/svg" width="{width:.0f}" height="{height}">',
+            f'<svg xmlns="http://www.w3.org/2000/svg" xml:space="preserve" width="{width:.0f}" height="{height}">',
             f"<style>{style}</style>",
             f'<rect width="{width:.0f}" height="{height}" rx="8" fill="#1a1b26"/>',
             *rows,

@@ -42,7 +42,7 @@ def test_code_is_kept_and_taken_back_without_a_compiler(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "damage", [lambda data: data[:-1], lambda data: b"", lambda data: data[:60] + b"?" + data[61:]]
+    "damage", [lambda data: data[:-1], lambda data: data[:0], lambda data: data[:60] + b"?" + data[61:]]
 )
 def test_a_damaged_cache_file_is_compiled_anew(tmp_path: Path, damage: object) -> None:
     path = tmp_path / "damaged.o"
