@@ -4,16 +4,15 @@ Theory of operation
 -------------------
 One call of `run` plays a batch of frames; everything happens in one thread, in this order:
 
-1. *Hand up*: the skbs that the last polls received go to the taps and to the protocol stack, and are freed. 2. *The
-guest's turn* (softirq): each scheduled NAPI is polled once, then its skbs are handed up, for as long as polls find
-   anything. Refill work that is due runs here too.
-3. *A frame arrives*: it is steered to a queue, the device collects, fills, flushes and notifies. An interrupt
-reaches the
-   driver at once and schedules its NAPI; the poll waits for the guest's turn, which comes when ``burst`` frames have
-   arrived, or when the device is short of buffers and may wait for them (``may_wait``).
+1. *Hand up*: the skbs that the last polls received go to the taps and to the protocol stack, and are freed.
+2. *The guest's turn* (softirq): each scheduled NAPI is polled once, then its skbs are handed up, for as long as polls
+   find anything. Refill work that is due runs here too.
+3. *A frame arrives*: it is steered to a queue, the device collects, fills, flushes and notifies. An interrupt reaches
+   the driver at once and schedules its NAPI; the poll waits for the guest's turn, which comes when ``burst`` frames
+   have arrived, or when the device is short of buffers and may wait for them (``may_wait``).
 
-So ``burst`` says how many frames come in between the interrupt and the moment the guest's CPU gets to it: with 1
-every frame has its own interrupt and poll, with 64 a poll finds a full budget.
+So ``burst`` says how many frames come in between the interrupt and the moment the guest's CPU gets to it: with 1 every
+frame has its own interrupt and poll, with 64 a poll finds a full budget.
 
 A frame the device has no room for waits for one turn of the guest; if that brought no buffers, and no refill work is
 pending, it never will: the frame is dropped with a reason. The loop stops (FLUSH) when a tap has no room left, and
@@ -104,6 +103,10 @@ class Engine(Struct):
     bytes_in: i64
     frames_out: i64
     bytes_out: i64
+    last_up: i64
+    """Number of the last frame handed up, in order of arrival."""
+    lost: i64
+    """Frames dropped that have not been noted at a frame behind them."""
 
 
 engine_at = pointer(Engine)
@@ -111,14 +114,15 @@ _QUEUE_PAIR = 2 * DeviceQueue.dtype.itemsize
 
 
 @kernel
-def _tap(e: Engine, skb: Skb, queue: i64) -> i64:
-    """Write an skb to the sink; 0 when it has no room."""
+def _tap(e: Engine, skb: Skb, queue: i64, drops: i64) -> i64:
+    """Write an skb, and the number of frames lost in front of it, to the sink; 0 when it has no room."""
     sink = sink_at(e.sink)
     if e.ring_sink != 0:
         return 1
     if sink.kind == SINK_NONE:
         sink_count(sink, skb.len)
         return 1
+    sink.pending_drops = drops
     target = sink_record(sink, skb.tstamp, skb.len, skb.wire_len, queue, skb.frame_id, EPB_INBOUND)
     if target == 0:
         return 0
@@ -158,11 +162,17 @@ def _hand_up(e: Engine) -> i64:
         skb = skb_at(address)
         if trace.capacity != 0 and trace_has_room(trace, 0, skb.len) == 0:
             return FLUSH
-        if _tap(e, skb, queue) == 0:
+        drops = 0
+        if e.lost != 0:
+            # Frames are dropped before those in front of them are handed up, so their numbers tell where they belong.
+            drops = min(e.lost, max(0, skb.frame_id - e.last_up - 1))
+        if _tap(e, skb, queue, drops) == 0:
             return FLUSH
+        e.lost -= drops
+        e.last_up = max(e.last_up, skb.frame_id)
         verdict = netif_receive_skb(stack, skb)
         if trace.capacity != 0:
-            trace_skb(trace, skb, queue, verdict)
+            trace_skb(trace, skb, queue, verdict, drops)
         e.frames_out += 1
         e.bytes_out += skb.len
         rq.rx_list = skb.next
@@ -189,7 +199,7 @@ def _guest_turn(e: Engine) -> i64:
                 progress = 1
             lost = rq.drops + rq.rx_length_errors + rq.rx_frame_errors - dropped
             if lost > 0:
-                sink_at(e.sink).pending_drops += lost
+                e.lost += lost
     return progress
 
 
@@ -198,7 +208,9 @@ def _drop(e: Engine, frame: Frame, queue: i64, reason: i64) -> None:
     """The device could not bring a frame to the driver: count it, and go on with the next."""
     at = e.device_drops + reason * 8
     store64(at, load64(at) + 1)
-    sink_at(e.sink).pending_drops += 1
+    e.lost += 1
+    if e.ring_sink != 0:
+        sink_at(e.sink).pending_drops += 1
     trace = trace_at(e.trace)
     if trace.capacity != 0:
         trace_drop(trace, e.frames_in + 1, queue, reason, frame.tstamp, frame.len)

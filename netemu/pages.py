@@ -37,6 +37,8 @@ class Page(Struct):
     """Bytes."""
     private: i64
     """The owner's link to another `Page` (its address, or 0): free list of the pool, or the chain of a big buffer."""
+    last: i64
+    """Of a page that heads a chain, the address of the chain's last `Page`; 0 where nobody noted it."""
     pool: i64
     """Address of the `PagePool` it returns to."""
 

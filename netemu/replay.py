@@ -9,9 +9,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from netemu.capture import CaptureReader, CaptureWriter, InterfaceInfo, InterfaceStatistics, Sink, open_capture
-from netemu.capture.formats import FLAG_INBOUND, LINKTYPE_ETHERNET, LINKTYPE_USER0
+from netemu.capture.formats import ENHANCED_HEADER, EPB_DROPCOUNT, FLAG_INBOUND, LINKTYPE_ETHERNET, LINKTYPE_USER0
 from netemu.capture.frames import FrameBatch
-from netemu.capture.sink import SINK_NONE, SINK_PCAP
+from netemu.capture.options import unpack_options
+from netemu.capture.sink import SINK_NONE, SINK_PCAPNG
 from netemu.driver.eras import DEFAULT_ERA
 from netemu.errors import ConfigError
 from netemu.jit import allocate
@@ -22,9 +23,9 @@ from netemu.trace import BufferEvent, SkbEvent, TraceBuffers
 _TRACE_EVENTS = 8192
 _TRACE_BYTES = 4 << 20
 _RING_BYTES = 1 << 20
-_PCAP_RECORD = struct.Struct("<IIII")
+_BLOCK_HEAD = struct.Struct("<4xI4xIIII")
+"""Of an enhanced packet block: its length, the timestamp's halves, captured bytes, bytes on the wire."""
 _FRAME_ID = struct.Struct("<8xQ")
-_NSEC = 1_000_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +71,7 @@ class Replay:
         self.seconds = 0.0
         self.interrupted = False
         self.reading = False
+        """It may be waiting for input: `stop` is then not enough, and a KeyboardInterrupt does no harm."""
         self._first_tstamp: int | None = None
         self._last_tstamp: int | None = None
         self._ring = options.encap == "virtio"
@@ -99,7 +101,7 @@ class Replay:
         if not self._journey:
             return self._writer.sink
         self._ring_buffer = allocate(_RING_BYTES if self._ring else 0)
-        kind = SINK_PCAP if self._ring else SINK_NONE
+        kind = SINK_PCAPNG if self._ring else SINK_NONE
         return Sink(kind=kind, buffer=self._ring_buffer.address, size=self._ring_buffer.size)
 
     def play(self, inputs: Sequence[str], progress: Callable[[CaptureReader], None] | None = None) -> None:
@@ -112,10 +114,13 @@ class Replay:
         try:
             for _ in range(self.options.loop):
                 for path in inputs:
+                    if self._over:
+                        return
                     self._play_file(path, progress)
         except KeyboardInterrupt:
             self.interrupted = True
         finally:
+            self.reading = False
             try:
                 self._finish()
             finally:
@@ -131,16 +136,15 @@ class Replay:
         return self.interrupted or (limit is not None and self.nic.engine.frames_in >= limit)
 
     def _play_file(self, path: str, progress: Callable[[CaptureReader], None] | None) -> None:
+        self.reading = True
         with open_capture(path) as reader:
-            while not self._over:
-                self.reading = True
-                batch = reader.read_batch()
+            while not self._over and (batch := reader.read_batch()) is not None:
                 self.reading = False
-                if batch is None:
-                    break
                 self._play_batch(batch)
                 if progress is not None:
                     progress(reader)
+                self.reading = True
+        self.reading = False
 
     def _play_batch(self, batch: FrameBatch) -> None:
         count = batch.count
@@ -214,34 +218,41 @@ class Replay:
         assert self._writer is not None
         text = comment(self._buffers_of(skb.queue, skb.frame_id), skb)
         data = self._trace.bytes.array[skb.offset : skb.offset + skb.len].tobytes()
-        self._writer.sink.pending_drops += self._sink.pending_drops
-        self._sink.pending_drops = 0
         self._writer.write(
-            data, skb.tstamp, skb.wire_len, queue=skb.queue, frame_id=skb.frame_id, flags=FLAG_INBOUND, comments=[text]
+            data,
+            skb.tstamp,
+            skb.wire_len,
+            queue=skb.queue,
+            frame_id=skb.frame_id,
+            flags=FLAG_INBOUND,
+            comments=[text],
+            drops=skb.drops,
         )
 
     def _write_ring_frames(self) -> None:
-        """Write the records that the kernel left in the ring buffer, which are those of a pcap file."""
+        """Write the records that the kernel left in the ring buffer, which are pcapng blocks, each with its comment."""
         assert self._writer is not None
         data = self._ring_buffer.array[: self._sink.used].tobytes()
         self._sink.used = 0
         at = 0
         while at < len(data):
-            second, fraction, caplen, wire_len = _PCAP_RECORD.unpack_from(data, at)
-            at += _PCAP_RECORD.size
-            record = data[at : at + caplen]
-            at += caplen
+            size, high, low, caplen, wire_len = _BLOCK_HEAD.unpack_from(data, at)
+            frame = at + ENHANCED_HEADER
+            record = data[frame : frame + caplen]
+            options = dict(unpack_options(data[frame + caplen + (-caplen & 3) : at + size - 4], "<"))
+            at += size
             (frame_id,) = _FRAME_ID.unpack_from(record)
             queue = int.from_bytes(record[4:6], "little")
             text = comment(self._buffers_of(queue, frame_id), None)
             self._writer.write(
                 record,
-                second * _NSEC + fraction,
+                high << 32 | low,
                 wire_len,
                 queue=queue,
                 frame_id=frame_id,
                 flags=FLAG_INBOUND,
                 comments=[text],
+                drops=int.from_bytes(options.get(EPB_DROPCOUNT, b""), "little"),
             )
 
     def summary(self) -> dict[str, object]:

@@ -1,9 +1,9 @@
 """What happened, as records that kernels append to; nothing is formatted here.
 
-A `Trace` is three lists in one struct: the buffers that frames travelled in (`BufferEvent`, one per used entry),
-the skbs that came out (`SkbEvent`, with their bytes), and the frames that were dropped (`DropEvent`). They fill up
-until Python takes them: a kernel that finds no room returns, so no event is lost. A trace with capacity 0 is off
-and costs one comparison a frame.
+A `Trace` is three lists in one struct: the buffers that frames travelled in (`BufferEvent`, one per used entry), the
+skbs that came out (`SkbEvent`, with their bytes), and the frames that the device dropped (`DropEvent`). They fill up
+until Python takes them: a kernel that finds no room for a frame returns, so nothing is lost of those that arrive. A
+trace with capacity 0 is off and costs one comparison a frame.
 """
 
 from __future__ import annotations
@@ -56,6 +56,8 @@ class SkbEvent(Struct):
     """What the stack said: 0, or its reason."""
     offset: i64
     """Where the frame's bytes lie in the trace's ``bytes``."""
+    drops: i64
+    """Frames lost between the skb before it and this one."""
 
 
 @struct
@@ -126,8 +128,8 @@ def trace_drop(trace: Trace, frame_id: i64, queue: i64, reason: i64, tstamp: i64
 
 
 @kernel
-def trace_skb(trace: Trace, skb: Skb, queue: i64, verdict: i64) -> None:
-    """Note an skb with its bytes; the caller made sure of room."""
+def trace_skb(trace: Trace, skb: Skb, queue: i64, verdict: i64, drops: i64) -> None:
+    """Note an skb with its bytes, and ``drops`` frames lost in front of it; the caller made sure of room."""
     event = skb_event_at(trace.skbs + trace.skb_count * _SKB_SIZE)
     event.frame_id = skb.frame_id
     event.queue = queue
@@ -146,6 +148,7 @@ def trace_skb(trace: Trace, skb: Skb, queue: i64, verdict: i64) -> None:
     event.protocol = skb.protocol
     event.pkt_type = skb.pkt_type
     event.verdict = verdict
+    event.drops = drops
     event.offset = trace.bytes_used
     event.frag_skbs = 0
     follower = skb.frag_list

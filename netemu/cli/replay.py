@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import sys
+import textwrap
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from netemu.cli import harmless, is_terminal
 from netemu.errors import ConfigError, NetemuError
 
 if TYPE_CHECKING:
@@ -22,17 +26,24 @@ if TYPE_CHECKING:
 
 _PROGRESS_AFTER = 1.0
 _PROGRESS_EVERY = 0.2
-_NAME_WIDTH = 26
+_PROGRESS_NAME = 40
+_WIDTH = 78
+_INTERRUPTS = (signal.SIGINT, signal.SIGTERM)
 
 
 @click.command(
     epilog="\b\nExamples:\n"
     "  netemu replay pcaps/web.pcapng -o out.pcapng --mode mergeable --queues 2\n"
     "  netemu replay big.pcap --mode small --json\n"
-    "  tcpdump -w - | netemu replay - -o - --journey | tshark -r -"
+    "  tcpdump -U -w - | netemu replay - -o - --journey | tshark -r -"
 )
 @click.argument("inputs", metavar="IN...", nargs=-1, required=True)
-@click.option("-o", "--output", metavar="OUT", help="Write what arrived: .pcap or .pcapng, - for standard output.")
+@click.option(
+    "-o",
+    "--output",
+    metavar="OUT",
+    help="Write what was delivered: a name in .pcap or .pcapng (packed, if .gz follows), or - for standard output.",
+)
 @click.option(
     "--mode",
     type=click.Choice(["mergeable", "small", "big"]),
@@ -40,8 +51,15 @@ _NAME_WIDTH = 26
     show_default=True,
     help="The receive buffers the driver posts.",
 )
-@click.option("--queue-size", metavar="N", type=int, default=256, show_default=True, help="Entries of each ring.")
-@click.option("--queues", metavar="N", type=int, default=1, show_default=True, help="Queue pairs.")
+@click.option(
+    "--queue-size",
+    metavar="N",
+    type=int,
+    default=256,
+    show_default=True,
+    help="Entries of each ring, a power of two up to 1024.",
+)
+@click.option("--queues", metavar="N", type=int, default=1, show_default=True, help="Queue pairs, up to 64.")
 @click.option(
     "--driver",
     type=click.Choice(["linux-4.19", "linux-6.1", "linux-7.0"]),
@@ -92,8 +110,9 @@ def replay(
 ) -> None:
     """Play captures through the virtio-net receive path.
 
-    A host device writes each frame of IN into receive buffers in guest memory; a driver that follows Linux takes it out
-    again. OUT gets what arrived. - stands for standard input or output; figures then go to standard error.
+    A host device writes each frame of IN into receive buffers in guest memory; a driver that follows Linux takes it
+    out again. OUT gets what arrived, and figures are printed. IN is pcap or pcapng, also packed with gzip, or - for
+    standard input. With "-o -" the capture goes to standard output and the figures to standard error.
     """
     _check_files(inputs, output, loop)
     _announce_compilation()
@@ -113,7 +132,7 @@ def replay(
     )
     job = Replay(options, output)
     fault: NetemuError | None = None
-    with _stops_whole(job), _progress() as report:
+    with _stops_whole(job) as signals, _progress() as report:
         try:
             job.play(inputs, report)
         except NetemuError as error:
@@ -124,48 +143,63 @@ def replay(
     if fault is not None:
         raise fault
     if job.interrupted:
-        raise KeyboardInterrupt
+        raise click.exceptions.Exit(128 + signals[0])
 
 
 def _check_files(inputs: tuple[str, ...], output: str | None, loop: int) -> None:
-    """Refuse what can be seen to be wrong before anything is loaded."""
-    from netemu.capture import same_file  # noqa: PLC0415 - loads NumPy and Numba
+    """Refuse what can be seen to be wrong before anything is loaded, and before OUT is made."""
+    from netemu.capture import open_capture, same_file  # noqa: PLC0415 - loads NumPy and Numba
 
     if "-" in inputs and (loop > 1 or inputs.count("-") > 1):
         raise ConfigError("standard input can be played only once: name a file to use --loop")
+    if "-" in inputs and is_terminal(sys.stdin):
+        raise ConfigError("standard input is a terminal, and no capture comes from there: name a file, or use a pipe")
+    if output == "-" and is_terminal(sys.stdout):
+        raise ConfigError("standard output is a terminal, which cannot show a capture: name a file, or use a pipe")
     for path in inputs:
         if output is not None and same_file(path, output):
             raise ConfigError(f"{output}: is an input too; writing it would destroy it")
+    if inputs[0] != "-" and not Path(inputs[0]).is_fifo():
+        open_capture(inputs[0]).close()  # so that a mistyped name costs no file that OUT would replace
 
 
 def _announce_compilation() -> None:
     """Say what a first run waits for, where somebody is watching."""
     from netemu.jit import cache, mode  # noqa: PLC0415
 
-    if mode.JIT and not cache.is_warm() and sys.stderr.isatty():
+    if mode.JIT and not cache.is_warm() and is_terminal(sys.stderr):
         click.echo("netemu: compiling the receive path for this machine, once (about 15 s) ...", err=True)
 
 
 @contextmanager
-def _stops_whole(job: Replay) -> Iterator[None]:
-    """Let Ctrl-C end the replay between two batches, so that the capture is whole up to there."""
+def _stops_whole(job: Replay) -> Iterator[list[int]]:
+    """Let Ctrl-C or SIGTERM end the replay between two batches, so that the capture is whole up to there.
 
-    def interrupt(_signal: int, _frame: FrameType | None) -> None:
-        if job.reading or job.interrupted:
-            raise KeyboardInterrupt
+    A second signal ends the process on the spot. The value is the list of signals that came.
+    """
+    came: list[int] = []
+
+    def interrupt(number: int, _frame: FrameType | None) -> None:
+        if came:
+            signal.signal(number, signal.SIG_DFL)
+            os.kill(os.getpid(), number)
+        came.append(number)
         job.stop()
+        if job.reading:
+            raise KeyboardInterrupt
 
-    before = signal.signal(signal.SIGINT, interrupt)
+    before = {number: signal.signal(number, interrupt) for number in _INTERRUPTS}
     try:
-        yield
+        yield came
     finally:
-        signal.signal(signal.SIGINT, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 @contextmanager
 def _progress() -> Iterator[Callable[[CaptureReader], None] | None]:
     """A line on the terminal, for work of more than a second; the value is what to call after each batch."""
-    if not sys.stderr.isatty():
+    if not is_terminal(sys.stderr):
         yield None
         return
     started = shown = time.monotonic()
@@ -179,7 +213,8 @@ def _progress() -> Iterator[Callable[[CaptureReader], None] | None]:
         shown, drawn = now, True
         done, size = reader.progress()
         part = f"{100 * done // size:3d} %" if size else f"{done >> 20} MiB"
-        click.echo(f"\r{reader.path}: {part}, {now - started:.0f} s", err=True, nl=False)
+        name = harmless(reader.path)[-_PROGRESS_NAME:]
+        click.echo(f"\r{name}: {part}, {now - started:.0f} s\x1b[K", err=True, nl=False)
 
     try:
         yield report
@@ -191,22 +226,24 @@ def _progress() -> Iterator[Callable[[CaptureReader], None] | None]:
 def _in_words(figures: dict[str, Any]) -> str:
     """The figures as a short report of at most 80 columns."""
     rate = figures["frames_per_second"]
+    dropped = figures["dropped"]
     lines = [
         f"frames in    {figures['frames_in']:>13,}   {figures['bytes_in']:>17,} bytes",
         f"delivered    {figures['frames_out']:>13,}   {figures['bytes_out']:>17,} bytes",
+        f"dropped      {sum(dropped.values()):>13,}",
     ]
-    dropped = figures["dropped"]
-    lines.append(f"dropped      {sum(dropped.values()):>13,}")
-    lines += [f"  {count:>11,}  {_reason(key)}" for key, count in dropped.items()]
+    for key, count in dropped.items():
+        lines += _wrapped(f"  {count:>11,}  {key}: {_reason(key)}", indent=15)
     lines.append(f"time         {figures['seconds']:>13.3f} s {rate:>17,} frames/s")
     if figures["interrupted"]:
         lines.append("interrupted: the figures and the capture end where it stopped")
     lines += ["", f"{figures['driver']}, {figures['mode']} buffers, rings of {figures['queue_size']}"]
-    lines.append("queue     packets    buffers descriptors interrupts      polls    refills")
+    columns = ("packets", "buffers", "descriptors", "interrupts", "polls", "refills")
+    lines.append("queue" + "".join(f"{name:>12}" for name in columns))
     for n, queue in enumerate(figures["queues"]):
-        columns = ("packets", "buffers", "descriptors", "interrupts", "polls", "refills")
-        lines.append(f"{n:>5} " + " ".join(f"{queue[name]:>10}" for name in columns))
-    lines += [f"broken: {text}" for text in figures["broken"]]
+        lines.append(f"{n:>5}" + "".join(f"{queue[name]:>12}" for name in columns))
+    for text in figures["broken"]:
+        lines += _wrapped(f"broken: {text}", indent=8)
     for title, key in (("ethtool -S", "ethtool"), ("ip -s link", "netdev"), ("nstat", "snmp")):
         counters = {name: value for name, value in figures[key].items() if value}
         lines += ["", f"{title} (counters that moved)"]
@@ -214,9 +251,15 @@ def _in_words(figures: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
+def _wrapped(line: str, indent: int) -> list[str]:
+    """The line in pieces of the report's width, the later ones indented."""
+    return textwrap.wrap(line, _WIDTH, subsequent_indent=" " * indent)
+
+
 def _columns(counters: dict[str, int]) -> list[str]:
     """Name and value, two to a line."""
-    cells = [f"{name:<{_NAME_WIDTH}} {value:>11}" for name, value in counters.items()]
+    width = _WIDTH // 2 - 1
+    cells = [f"{name} {value:>{width - len(name) - 1}}" for name, value in counters.items()]
     return ["  ".join(cells[at : at + 2]) for at in range(0, len(cells), 2)]
 
 

@@ -3,19 +3,26 @@
 from __future__ import annotations
 
 import json
-import re
+import logging
+import shutil
 import struct
+import sys
+import textwrap
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import click
+
+from netemu.cli import harmless, is_terminal
+from netemu.errors import ConfigError
 
 if TYPE_CHECKING:
     from netemu.capture.packets import PacketRecord
 
 _RING_PREFIX = struct.Struct("<BBBBHHQQQ")
 _NSEC = 1_000_000_000
-_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
+_INDENT = " " * 10
+_HEADING = f"{'frame':>7} {'time':>13} {'queue':>5} {'bytes':>7}  summary"
 
 
 @click.command(epilog="\b\nExamples:\n  netemu show out.pcapng\n  netemu show ring.pcapng --journey --frames 5")
@@ -29,13 +36,20 @@ def show(file: str, frames: int | None, journey: bool, as_json: bool) -> None:
     """Print the frames of a capture, with the way each took.
 
     FILE is any Ethernet capture, or a ring capture (`netemu replay --encap virtio`), whose virtio headers are printed
-    too. What netemu wrote with `--journey` carries the way of each frame: queue, buffers, skb, the stack's verdict.
+    too; - stands for standard input. What netemu wrote with `--journey` carries the way of each frame: queue, buffers,
+    the skb, the verdict of the stack. Times are seconds after the first frame, bytes are those on the wire.
     """
+    if file == "-" and is_terminal(sys.stdin):
+        raise ConfigError("standard input is a terminal, and no capture comes from there: name a file, or use a pipe")
+    width = shutil.get_terminal_size().columns if is_terminal(sys.stdout) else None
     for row in _rows(file, frames):
         if as_json:
             click.echo(json.dumps(row))
-        else:
-            _print(row, journey=journey)
+            continue
+        if row["frame"] == 1:
+            click.echo(_HEADING)
+        for line in _lines(row, width, journey=journey):
+            click.echo(line)
 
 
 def _rows(file: str, frames: int | None) -> Iterator[dict[str, Any]]:
@@ -61,6 +75,7 @@ def _row(record: PacketRecord, first: int, *, is_ring: bool) -> dict[str, Any]:
     hidden = record.wire_len - len(record.data)
     return {
         "frame": record.id,
+        "tstamp": record.tstamp,
         "time": (record.tstamp - first) / _NSEC,
         "length": len(data) + hidden,
         "captured": len(data),
@@ -101,39 +116,37 @@ def _open_ring_frame(data: bytes) -> tuple[str, bytes]:
 
 
 def _summary(data: bytes) -> str:
-    """Scapy's line on a frame, on one line and free of control characters, whatever the frame holds."""
-    from scapy.error import Scapy_Exception  # noqa: PLC0415 - takes a second to load
-    from scapy.layers import dhcp, dns, inet6, l2  # noqa: F401, PLC0415 - loaded so that scapy knows them
+    """The line that scapy has for a frame, free of control characters, whatever the frame holds."""
+    logging.getLogger("scapy").setLevel(logging.CRITICAL)  # what it finds odd in a frame is no matter of ours
+    from scapy.layers import dhcp, dns, inet6, l2  # noqa: F401, PLC0415 - loaded so that scapy knows them; takes a second
 
     if not data:
         return "(no bytes)"
     try:
         text = l2.Ether(data).summary()
-    except (
-        Scapy_Exception,
-        ArithmeticError,
-        LookupError,
-        ValueError,
-        TypeError,
-        AttributeError,
-        struct.error,
-    ) as error:
+    except Exception as error:  # noqa: BLE001 - there is no telling what its dissectors raise on damaged frames
         return f"(scapy cannot dissect it: {type(error).__name__})"
-    return _CONTROL.sub("?", text)
+    return harmless(text)
 
 
-def _print(row: dict[str, Any], *, journey: bool) -> None:
-    """One frame: a line, and its journey below it."""
-    snapped = f" of {row['length']}" if row["captured"] < row["length"] else ""
-    queue = "-" if row["queue"] is None else row["queue"]
+def _lines(row: dict[str, Any], width: int | None, *, journey: bool) -> Iterator[str]:
+    """One frame in lines of ``width`` columns (None: as long as they are): what it is, and its journey below."""
     if row["drops_before"]:
-        click.echo(f"{'':>6} ({row['drops_before']} dropped here)")
-    click.echo(f"{row['frame']:>6} {row['time']:>13.6f} q{queue:<3} {row['captured']:>6}{snapped} {row['summary']}")
-    if row["virtio"]:
-        click.echo(f"{'':>6}   virtio: {row['virtio']}")
+        yield f"{_INDENT}({row['drops_before']} dropped here)"
+    queue = "-" if row["queue"] is None else row["queue"]
+    snapped = f"({row['captured']} captured) " if row["captured"] < row["length"] else ""
+    yield f"{row['frame']:>7} {row['time']:>13.6f} {queue:>5} {row['length']:>7}  {snapped}{row['summary']}"[:width]
+    details = [f"virtio: {row['virtio']}"] if row["virtio"] else []
     if journey:
-        for text in row["journey"]:
-            for part in text.split("; "):
-                click.echo(f"{'':>6}   {_CONTROL.sub('?', part)}")
-    for text in row["comments"]:
-        click.echo(f"{'':>6}   comment: {_CONTROL.sub('?', text)}")
+        details += [part for text in row["journey"] for part in text.split("; ")]
+    details += [f"comment: {text}" for text in row["comments"]]
+    for text in details:
+        yield from _folded(harmless(text), width)
+
+
+def _folded(text: str, width: int | None) -> list[str]:
+    """The text, indented, on as many lines as it takes."""
+    if width is None:
+        return [_INDENT + text]
+    wide = max(width, len(_INDENT) + 20)
+    return textwrap.wrap(text, wide, initial_indent=_INDENT, subsequent_indent=_INDENT + "  ")

@@ -24,7 +24,6 @@ from netemu.jit import (
     kernel,
     load16,
     load16_acquire,
-    load32,
     load64,
     pointer,
     store16,
@@ -38,9 +37,7 @@ from netemu.virtio.split import (
     AVAIL_FLAGS,
     AVAIL_IDX,
     AVAIL_RING,
-    DESC_FLAGS,
     DESC_LEN,
-    DESC_NEXT,
     DESC_SIZE,
     INDIRECT,
     NEXT,
@@ -168,8 +165,10 @@ def _walk(dq: DeviceQueue, chain: Chain, table: i64, entries: i64, first: i64, i
             return _break(dq, CHAIN_TOO_LONG)
         at = table + index * DESC_SIZE
         gpa = load64(at)
-        length = load32(at + DESC_LEN)
-        flags = load16(at + DESC_FLAGS)
+        # Length, flags and next in one read, which the driver cannot change in between.
+        rest = load64(at + DESC_LEN)
+        length = rest & 0xFFFFFFFF
+        flags = (rest >> 32) & 0xFFFF
         if flags & INDIRECT:
             if inside != 0 or dq.indirect == 0 or flags & NEXT or length == 0 or length % DESC_SIZE != 0:
                 return _break(dq, BAD_INDIRECT)
@@ -198,7 +197,7 @@ def _walk(dq: DeviceQueue, chain: Chain, table: i64, entries: i64, first: i64, i
         chain.count += 1
         if flags & NEXT == 0:
             return 0
-        index = load16(at + DESC_NEXT)
+        index = (rest >> 48) & 0xFFFF
         if index >= entries:
             return _break(dq, NEXT_OUT_OF_RANGE)
 

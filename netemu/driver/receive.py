@@ -132,9 +132,13 @@ def page_to_skb(
             return 0
         _keep_header(vi, skb_at(address), buffer)
         if vi.mode == MODE_BIG:
-            rest = page_at(page).private
-            page_at(page).private = 0
+            first = page_at(page)
+            rest = first.private
+            tail = first.last
+            first.private = 0
+            first.last = 0
             if rest != 0:
+                page_at(rest).last = tail
                 give_pages(rq, rest)
         return address
     address = alloc_skb(skb_pool_at(rq.skb_pool))
@@ -164,6 +168,8 @@ def _chain_to_frags(rq: ReceiveQueue, address: i64, page: i64, data: i64, length
     """
     skb = skb_at(address)
     current = page
+    tail = page_at(page).last
+    page_at(page).last = 0
     while length > 0 and current != 0 and skb.nr_frags < MAX_SKB_FRAGS:
         block = page_at(current)
         following = block.private
@@ -175,6 +181,7 @@ def _chain_to_frags(rq: ReceiveQueue, address: i64, page: i64, data: i64, length
         if current != 0:
             data = page_at(current).address
     if current != 0:
+        page_at(current).last = tail
         give_pages(rq, current)
     if length > 0:
         kfree_skb(address)

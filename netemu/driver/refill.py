@@ -104,7 +104,11 @@ def get_a_page(rq: ReceiveQueue) -> i64:
 @kernel
 def give_pages(rq: ReceiveQueue, chain: i64) -> None:
     """Put a chain of pages, linked by ``private``, on the queue's private list."""
-    last = page_at(chain)
+    first = page_at(chain)
+    last = first
+    if first.last != 0:
+        last = page_at(first.last)
+        first.last = 0
     while last.private != 0:
         last = page_at(last.private)
     last.private = rq.pages
@@ -118,6 +122,7 @@ def add_recvbuf_big(vi: VirtnetInfo, rq: ReceiveQueue) -> i64:
     Between header and data lies a gap that no device sees, so that the data starts at the padded header's end.
     """
     chain = 0
+    tail = 0
     for n in range(vi.big_packets_num_skbfrags + 1, 1, -1):
         taken = get_a_page(rq)
         if taken == 0:
@@ -129,6 +134,8 @@ def add_recvbuf_big(vi: VirtnetInfo, rq: ReceiveQueue) -> i64:
         sg.gpa = page.gpa
         sg.length = PAGE_SIZE
         page.private = chain
+        if chain == 0:
+            tail = taken
         chain = taken
     first = get_a_page(rq)
     if first == 0:
@@ -144,6 +151,7 @@ def add_recvbuf_big(vi: VirtnetInfo, rq: ReceiveQueue) -> i64:
     data.gpa = page.gpa + padded
     data.length = PAGE_SIZE - padded
     page.private = chain
+    page.last = tail
     error = virtqueue_add(virtqueue_at(rq.vq), rq.sg, 0, vi.big_packets_num_skbfrags + 2, first, 0)
     if error < 0:
         give_pages(rq, first)

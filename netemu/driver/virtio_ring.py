@@ -149,10 +149,9 @@ TABLE_SIZE = INDIRECT_MAX * DESC_SIZE
 
 @kernel
 def _write_desc(address: i64, gpa: i64, length: i64, flags: i64, following: i64) -> None:
+    """Write a descriptor: its length, flags and next make up one 64-bit word."""
     store64(address, gpa)
-    store32(address + DESC_LEN, length)
-    store16(address + DESC_FLAGS, flags)
-    store16(address + DESC_NEXT, following)
+    store64(address + DESC_LEN, length | (flags << 32) | (following << 48))
 
 
 @kernel
