@@ -21,6 +21,7 @@ goes on at the very same point when it is called again: all of its state is in `
 
 from __future__ import annotations
 
+from netemu.capture.formats import MAX_FRAME
 from netemu.capture.frames import FRAME_SIZE, Frame, frame_at
 from netemu.capture.sink import SINK_NONE, sink_at, sink_count, sink_record
 from netemu.device.queue import (
@@ -227,9 +228,12 @@ def _next_frame(e: Engine, frame: Frame) -> None:
 
 @kernel
 def _ring_tap(e: Engine, dq: DeviceQueue, frame: Frame, queue: i64, hdr_len: i64) -> i64:
-    """Write prefix, virtio header and frame, as they lie in the buffers just filled; 0 when the sink has no room."""
+    """Write prefix, virtio header and frame, as they lie in the buffers just filled; 0 when the sink has no room.
+
+    A record ends at MAX_FRAME bytes, since that is where every reader of captures draws the line.
+    """
     sink = sink_at(e.sink)
-    size = RING_PREFIX_LEN + hdr_len + frame.len
+    size = min(RING_PREFIX_LEN + hdr_len + frame.len, MAX_FRAME)
     wire_len = RING_PREFIX_LEN + hdr_len + frame.wire_len
     at = sink_record(sink, frame.tstamp, size, wire_len, queue, e.frames_in + 1, EPB_INBOUND)
     if at == 0:
@@ -244,9 +248,11 @@ def _ring_tap(e: Engine, dq: DeviceQueue, frame: Frame, queue: i64, hdr_len: i64
     store64(at + 16, e.features_low)
     store64(at + 24, e.features_high)
     at += RING_PREFIX_LEN
+    room = size - RING_PREFIX_LEN
     for n in range(dq.taken):
         chain = chain_at(dq.chains + n * CHAIN_SIZE)
-        left = chain.written
+        left = min(chain.written, room)
+        room -= left
         for s in range(chain.first, chain.first + chain.count):
             segment = segment_at(dq.segments + s * SEGMENT_SIZE)
             if segment.writable == 0:

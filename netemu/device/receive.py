@@ -14,6 +14,7 @@ from netemu.device.queue import (
     notify,
     pop_chain,
     segment_at,
+    take_kick,
     unpop,
 )
 from netemu.jit import Struct, i64, kernel, memcpy, pointer, store16, struct
@@ -134,6 +135,10 @@ def receive_frame(dq: DeviceQueue, side: ReceiveSide, frame: i64, length: i64) -
     outcome = collect(dq, side, side.hdr_len + length)
     if outcome != RECEIVED:
         return outcome
+    if dq.wants_kick != 0:
+        # There are buffers again: whether the driver kicked or not, it need not go on doing so.
+        take_kick(dq)
+        disable_kicks(dq)
     fill(dq, side, frame, length)
     return RECEIVED
 
