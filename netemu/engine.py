@@ -220,10 +220,15 @@ def _drop(e: Engine, frame: Frame, queue: i64, reason: i64) -> None:
 
 @kernel
 def _next_frame(e: Engine, frame: Frame) -> None:
+    """One more frame has arrived, wherever it went; a burst of them gives the guest its turn."""
     e.next += 1
     e.waited = 0
     e.frames_in += 1
     e.bytes_in += frame.len
+    e.in_burst += 1
+    if e.in_burst >= e.burst:
+        e.in_burst = 0
+        e.softirq = 1
 
 
 @kernel
@@ -284,15 +289,11 @@ def _trace_buffers(e: Engine, dq: DeviceQueue, queue: i64) -> None:
 def _short(e: Engine, dq: DeviceQueue, frame: Frame, queue: i64, outcome: i64) -> None:
     """There were not enough buffers: let the guest run and try again, or drop the frame when that cannot help."""
     vi = vi_at(e.vi)
-    if e.may_wait == 0:
-        wait_for_buffers(dq)
-        _drop(e, frame, queue, NO_BUFFER)
-        return
     if wait_for_buffers(dq) != 0:
         return
-    if e.waited > 0 and (vi.refill_due < 0 or e.waited > REFILL_WAITS):
-        # Whatever will be posted is posted. A full ring that does not hold the frame never will; one that is not full
-        # is short of buffers because the driver refills late (v4.19 waits for half a ring) or has no memory.
+    if e.may_wait == 0 or (e.waited > 0 and (vi.refill_due < 0 or e.waited > REFILL_WAITS)):
+        # A full ring that does not hold the frame never will. One that is not full is short of buffers because the
+        # guest had no turn yet, refills late (v4.19 waits for half a ring) or has no memory.
         whole = outcome == NOT_ENOUGH and available(dq) == dq.num
         _drop(e, frame, queue, TOO_LONG if whole else NO_BUFFER)
         return
@@ -339,10 +340,6 @@ def _arrive(e: Engine) -> i64:
         doorbell_at(dq.doorbell).call = 0
         skb_recv_done(rq)
     _next_frame(e, frame)
-    e.in_burst += 1
-    if e.in_burst >= e.burst:
-        e.in_burst = 0
-        e.softirq = 1
     return DONE
 
 

@@ -109,12 +109,12 @@ class Nic:
         if burst < 1:
             raise ConfigError(f"a burst has at least one frame, not {burst}")
         self.mode = mode
-        self.queues = queues
         offered = offered_features(mode, queues)
         self.memory = GuestMemory(_memory_size(offered & accept, queue_size, queues))
         config = NetConfig(max_virtqueue_pairs=queues)
         self.device = NetDevice(self.memory, offered, config, queue_size)
         self.driver = VirtioNet(self.device, self.memory, driver, queue_size, accept)
+        self.queues: int = self.driver.vi.curr_queue_pairs
         self.stack = ProtocolStack()
         self._device_drops = allocate(len(DropReason) * 8)
         self._trace = TraceBuffers()
@@ -123,7 +123,7 @@ class Nic:
         self.engine = engine.Engine(
             burst=burst,
             may_wait=int(wait),
-            queues=queues,
+            queues=self.queues,
             vi=self.driver.vi.address,
             side=self.device.side.address,
             device_queues=self.device.queues.address,

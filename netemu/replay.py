@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import select
 import struct
+import sys
 import time
 from collections import defaultdict, deque
 from collections.abc import Callable, Sequence
@@ -25,6 +27,8 @@ _TRACE_BYTES = 4 << 20
 _RING_BYTES = 1 << 20
 _BLOCK_HEAD = struct.Struct("<4xI4xIIII")
 """Of an enhanced packet block: its length, the timestamp's halves, captured bytes, bytes on the wire."""
+_PAUSE = 0.1
+"""Seconds."""
 _FRAME_ID = struct.Struct("<8xQ")
 
 
@@ -138,7 +142,14 @@ class Replay:
     def _play_file(self, path: str, progress: Callable[[CaptureReader], None] | None) -> None:
         self.reading = True
         with open_capture(path) as reader:
-            while not self._over and (batch := reader.read_batch()) is not None:
+            while not self._over:
+                if path == "-" and _input_pauses():
+                    self.reading = False
+                    self._catch_up()
+                    self.reading = True
+                batch = reader.read_batch()
+                if batch is None:
+                    break
                 self.reading = False
                 self._play_batch(batch)
                 if progress is not None:
@@ -173,10 +184,16 @@ class Replay:
             elif self._writer is not None and not done:
                 self._writer.flush()
 
+    def _catch_up(self) -> None:
+        """Let the guest take what still lies in its rings, and write it."""
+        self._run(self.nic.let_guest_run)
+        if self._writer is not None:
+            self._writer.flush()
+
     def _finish(self) -> None:
-        """Let the guest take what still lies in its rings, and close the capture."""
+        """Catch up, and close the capture."""
         try:
-            self._run(self.nic.let_guest_run)
+            self._catch_up()
         finally:
             if self._writer is not None:
                 self._writer.close(self._statistics())
@@ -277,3 +294,11 @@ class Replay:
             "snmp": nic.stack.snmp(),
             "broken": nic.device.broken + nic.driver.broken,
         }
+
+
+def _input_pauses() -> bool:
+    """Whether nothing comes from standard input for a moment: whoever reads along should not wait for a full burst."""
+    try:
+        return not select.select([sys.stdin], [], [], _PAUSE)[0]
+    except (OSError, ValueError):  # no file of the operating system is behind it
+        return False

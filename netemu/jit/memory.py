@@ -47,6 +47,13 @@ class Ledger:
         if at < 0 or address + size > self._ends[at]:
             raise WildAccessError(f"{size} bytes at {address:#x} belong to no allocation")
 
+    def check_span(self, address: int, size: int) -> None:
+        """`check` for a size that may be 0, which touches nothing, and must not be negative."""
+        if size < 0:
+            raise WildAccessError(f"{size} bytes at {address:#x}")
+        if size > 0:
+            self.check(address, size)
+
 
 LEDGER = Ledger()
 

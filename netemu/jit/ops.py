@@ -98,14 +98,14 @@ def fence() -> None:
 
 def memcpy(target: int, source: int, size: int) -> None:
     """Copy ``size`` bytes between addresses that do not overlap."""
+    LEDGER.check_span(target, size)
+    LEDGER.check_span(source, size)
     if size:
-        LEDGER.check(target, size)
-        LEDGER.check(source, size)
         ctypes.memmove(target, source, size)
 
 
 def memset(target: int, value: int, size: int) -> None:
     """Set ``size`` bytes to ``value``."""
+    LEDGER.check_span(target, size)
     if size:
-        LEDGER.check(target, size)
         ctypes.memset(target, value, size)

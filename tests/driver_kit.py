@@ -1,0 +1,533 @@
+"""A device held by hand, for tests of the driver half alone.
+
+What a device would do is done here with `struct` on the bytes of guest memory, at the offsets the specification gives
+(VIRTIO 1.4, section 2.7). Nothing of `netemu.device` is used, so that the driver is judged by bytes worked out by hand.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import struct
+from collections.abc import Callable, Iterator
+from typing import ParamSpec, TypeVar
+
+import pytest
+
+from netemu.driver.eras import era
+from netemu.driver.poll import virtnet_poll, virtnet_receive
+from netemu.driver.probe import VirtioNet
+from netemu.driver.refill import give_pages, try_fill_recv, virt_to_head_page, virtnet_open
+from netemu.driver.virtio_ring import (
+    TABLE_SIZE,
+    DescState,
+    Scatter,
+    Virtqueue,
+    virtqueue_add,
+    virtqueue_detach_unused_buf,
+)
+from netemu.driver.virtnet import MODE_BIG, mergeable_min_buf_len, small_buffer_size
+from netemu.jit import array_of
+from netemu.memory import GuestMemory
+from netemu.pages import PAGE_STRUCT_SIZE, PagePool, page_at, page_pool_at, put_page
+from netemu.reasons import DropReason
+from netemu.skb import Skb, SkbPool, alloc_skb, frag_at, kfree_skb, skb_at, skb_pool_at
+from netemu.virtio import features as f
+from netemu.virtio.features import FeatureSet
+from netemu.virtio.net import NetConfig
+from netemu.virtio.notify import Doorbell
+from netemu.virtio.split import RingAddresses
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+V4_19 = "linux-4.19"
+V6_1 = "linux-6.1"
+V7_0 = "linux-7.0"
+ERAS = (V4_19, V6_1, V7_0)
+every_era = pytest.mark.parametrize("kernel", ERAS)
+
+BASE = FeatureSet.of(f.VERSION_1, f.MAC, f.STATUS)
+SMALL = BASE
+MERGEABLE = BASE | FeatureSet.of(f.MRG_RXBUF, f.GUEST_CSUM, f.GUEST_TSO4, f.GUEST_TSO6, f.GUEST_UFO)
+BIG = BASE | FeatureSet.of(f.GUEST_CSUM, f.GUEST_TSO4, f.GUEST_TSO6, f.INDIRECT_DESC)
+BIG_DIRECT = BIG - FeatureSet.of(f.INDIRECT_DESC)
+
+MAC = bytes.fromhex("020000000001")
+SOURCE = bytes.fromhex("0200000000fe")
+
+
+def plain(function: Callable[P, R]) -> Callable[P, R]:
+    """An entry point as the Python function it was written as."""
+    return getattr(function, "py_func", function)
+
+
+def vnet_hdr(
+    flags: int = 0,
+    gso_type: int = 0,
+    hdr_len: int = 0,
+    gso_size: int = 0,
+    csum_start: int = 0,
+    csum_offset: int = 0,
+    num_buffers: int = 1,
+    size: int = 12,
+) -> bytes:
+    """struct virtio_net_hdr, ``size`` bytes of it."""
+    data = struct.pack("<BBHHHHH", flags, gso_type, hdr_len, gso_size, csum_start, csum_offset, num_buffers)
+    return data[:size].ljust(size, b"\0")
+
+
+def frame(size: int, seed: int = 0, destination: bytes = MAC, ethertype: int = 0x88B5) -> bytes:
+    """An Ethernet frame of ``size`` bytes whose payload depends on place and ``seed``."""
+    payload = bytes((7 * at + 31 * seed + (at >> 8)) & 0xFF for at in range(max(size - 14, 0)))
+    return (destination + SOURCE + ethertype.to_bytes(2, "big") + payload)[:size]
+
+
+class HandRing:
+    """The device's view of a split ring, byte by byte."""
+
+    def __init__(self, memory: GuestMemory, num: int, desc: int, avail: int, used: int, start: int = 0) -> None:
+        self.memory = memory
+        self.num = num
+        self.desc = desc
+        self.avail = avail
+        self.used = used
+        self.last_avail = start
+        """The next available index the device looks at."""
+        self.next_used = start
+        """The used index it writes next."""
+
+    def _u16(self, gpa: int) -> int:
+        return int.from_bytes(self.memory.read(gpa, 2), "little")
+
+    def _put16(self, gpa: int, value: int) -> None:
+        self.memory.write(gpa, value.to_bytes(2, "little"))
+
+    def descriptor(self, index: int) -> tuple[int, int, int, int]:
+        """addr, len, flags, next (SPLIT-B-03)."""
+        addr, length, flags, following = struct.unpack("<QIHH", self.memory.read(self.desc + 16 * index, 16))
+        return addr, length, flags, following
+
+    def write_descriptor(self, index: int, addr: int, length: int, flags: int, following: int) -> None:
+        """What a device must not do (SPLIT-D-05)."""
+        self.memory.write(self.desc + 16 * index, struct.pack("<QIHH", addr, length, flags, following))
+
+    @property
+    def avail_flags(self) -> int:
+        return self._u16(self.avail)
+
+    @property
+    def avail_idx(self) -> int:
+        return self._u16(self.avail + 2)
+
+    def avail_entry(self, slot: int) -> int:
+        return self._u16(self.avail + 4 + 2 * slot)
+
+    @property
+    def used_event(self) -> int:
+        return self._u16(self.avail + 4 + 2 * self.num)
+
+    def set_used_event(self, value: int) -> None:
+        self._put16(self.avail + 4 + 2 * self.num, value)
+
+    def set_used_flags(self, value: int) -> None:
+        self._put16(self.used, value)
+
+    @property
+    def used_idx(self) -> int:
+        return self._u16(self.used + 2)
+
+    def set_used_idx(self, value: int) -> None:
+        self._put16(self.used + 2, value & 0xFFFF)
+
+    def set_avail_event(self, value: int) -> None:
+        self._put16(self.used + 4 + 8 * self.num, value)
+
+    def pending(self) -> int:
+        """Available buffers the device has not taken."""
+        return (self.avail_idx - self.last_avail) & 0xFFFF
+
+    def take(self) -> int:
+        """The head of the next available buffer."""
+        assert self.pending(), "the driver has made nothing available"
+        head = self.avail_entry(self.last_avail % self.num)
+        self.last_avail = (self.last_avail + 1) & 0xFFFF
+        return head
+
+    def chain(self, head: int) -> list[tuple[int, int, int]]:
+        """(address, length, flags without NEXT) of each segment; an indirect table is followed (SPLIT-B-04)."""
+        addr, length, flags, _ = self.descriptor(head)
+        if flags & 4:
+            assert not flags & 1, "SPLIT-V-09: INDIRECT together with NEXT"
+            assert length % 16 == 0
+            table = [struct.unpack("<QIHH", self.memory.read(addr + at, 16)) for at in range(0, length, 16)]
+            return list(self._walk(0, table.__getitem__))
+        return list(self._walk(head, self.descriptor))
+
+    @staticmethod
+    def _walk(index: int, entry: Callable[[int], tuple[int, int, int, int]]) -> Iterator[tuple[int, int, int]]:
+        for _ in range(64):
+            addr, length, flags, following = entry(index)
+            assert not flags & 4, "SPLIT-V-07: INDIRECT inside a table or a chain"
+            yield addr, length, flags & ~1
+            if not flags & 1:
+                return
+            index = following
+        raise AssertionError("a chain without an end")
+
+    def write_buffer(self, head: int, data: bytes) -> None:
+        """Fill the writable segments of a buffer from the first byte on."""
+        for addr, length, flags in self.chain(head):
+            if flags & 2:
+                self.memory.write(addr, data[:length])
+                data = data[length:]
+        assert not data, "more data than the buffer holds"
+
+    def read_buffer(self, head: int) -> bytes:
+        """The readable segments of a buffer."""
+        return b"".join(self.memory.read(addr, length) for addr, length, flags in self.chain(head) if not flags & 2)
+
+    def place_used(self, head: int, length: int) -> None:
+        """Write the next used element without showing it."""
+        at = self.used + 4 + 8 * (self.next_used % self.num)
+        self.memory.write(at, struct.pack("<II", head, length))
+        self.next_used = (self.next_used + 1) & 0xFFFF
+
+    def publish(self) -> None:
+        """Show the driver all used elements written so far."""
+        self.set_used_idx(self.next_used)
+
+    def use(self, head: int, length: int) -> None:
+        """One used buffer, shown at once."""
+        self.place_used(head, length)
+        self.publish()
+
+
+class RingRig:
+    """A driver's ring alone, with the device's view of the same bytes."""
+
+    def __init__(
+        self,
+        num: int = 8,
+        kernel: str = V7_0,
+        *,
+        event: bool = False,
+        indirect: bool = False,
+        start: int = 0,
+    ) -> None:
+        self.memory = GuestMemory(1 << 20)
+        self.desc = self.memory.reserve(16 * num, align=16)
+        self.avail = self.memory.reserve(6 + 2 * num, align=2)
+        self.used = self.memory.reserve(6 + 8 * num, align=4)
+        self.device = HandRing(self.memory, num, self.desc, self.avail, self.used, start)
+        self.bell = Doorbell()
+        self.era = era(kernel).struct()
+        self.states = array_of(DescState, num)
+        self.vq = Virtqueue(
+            index=1,
+            num=num,
+            num_free=num,
+            desc=self.memory.host_address(self.desc, 16 * num),
+            avail=self.memory.host_address(self.avail, 6 + 2 * num),
+            used=self.memory.host_address(self.used, 6 + 8 * num),
+            event=int(event),
+            indirect=int(indirect),
+            state=self.states.address,
+            doorbell=self.bell.address,
+            era=self.era.address,
+            avail_idx_shadow=start,
+            last_used_idx=start,
+        )
+        if indirect:
+            self.vq.tables_gpa = self.memory.reserve(num * TABLE_SIZE, align=16)
+            self.vq.tables = self.memory.host_address(self.vq.tables_gpa, num * TABLE_SIZE)
+        # A fresh ring: descriptor n is followed by n + 1, the last by 0 (sheet 5.1).
+        for n in range(num):
+            self.device.write_descriptor(n, 0, 0, 0, (n + 1) % num)
+            self.states[n].next = (n + 1) % num
+        self.memory.write(self.avail + 2, struct.pack("<H", start))
+        self.device.set_used_idx(start)
+        self._sg = array_of(Scatter, 32)
+
+    def add(self, out: list[tuple[int, int]], into: list[tuple[int, int]], token: int, ctx: int = 0) -> int:
+        """virtqueue_add of segments (address, length); its result."""
+        for at, (gpa, length) in enumerate(out + into):
+            self._sg[at].gpa = gpa
+            self._sg[at].length = length
+        return virtqueue_add(self.vq, self._sg.address, len(out), len(into), token, ctx)
+
+    def add_one(self, token: int, length: int = 100, ctx: int = 0) -> int:
+        """A buffer of one writable segment."""
+        return self.add([], [(0x10000 * token, length)], token, ctx)
+
+    def free_list(self) -> list[int]:
+        """The free descriptors in the order they will be taken: taken one by one, then given back to nobody."""
+        heads = []
+        while self.vq.num_free:
+            slot = self.vq.avail_idx_shadow % self.vq.num
+            assert self.add_one(999) == 0
+            heads.append(self.device.avail_entry(slot))
+        return heads
+
+
+class HandTransport:
+    """A transport without a device behind it: it keeps a log of what the driver did."""
+
+    def __init__(
+        self, offered: FeatureSet, config: NetConfig, queue_size: int = 256, *, refuse_features: bool = False
+    ) -> None:
+        self.offered = offered
+        self.config = config
+        self.queue_size = queue_size
+        self.refuse_features = refuse_features
+        self.log: list[tuple[str, int]] = []
+        self.accepted = FeatureSet()
+        self.status = 0
+        self.rings: dict[int, RingAddresses] = {}
+        self.bells: dict[int, Doorbell] = {}
+
+    def get_features(self) -> FeatureSet:
+        self.log.append(("get_features", self.offered.mask))
+        return self.offered
+
+    def set_features(self, features: FeatureSet) -> None:
+        self.log.append(("set_features", features.mask))
+        self.accepted = features
+
+    def get_status(self) -> int:
+        return self.status
+
+    def set_status(self, status: int) -> None:
+        self.log.append(("status", status))
+        self.status = status & ~8 if self.refuse_features else status
+
+    def read_config(self) -> bytes:
+        return self.config.pack()
+
+    def queue_size_max(self, index: int) -> int:  # noqa: ARG002 - all queues are alike
+        return self.queue_size
+
+    def setup_queue(self, index: int, ring: RingAddresses) -> Doorbell:
+        self.log.append(("queue", index))
+        self.rings[index] = ring
+        self.bells[index] = Doorbell()
+        return self.bells[index]
+
+    @property
+    def status_writes(self) -> list[int]:
+        return [value for what, value in self.log if what == "status"]
+
+
+class Rig:
+    """A probed driver over a device held by hand; nothing is posted until `fill` or `open`."""
+
+    def __init__(
+        self,
+        kernel: str = V7_0,
+        features: FeatureSet = MERGEABLE,
+        size: int = 64,
+        *,
+        pairs: int = 1,
+        mtu: int = 1500,
+        hdr_len: int | None = None,
+    ) -> None:
+        self.memory = GuestMemory(96 << 20)
+        config = NetConfig(mac=MAC, max_virtqueue_pairs=pairs, mtu=mtu)
+        self.transport = HandTransport(features, config, size)
+        self.driver = VirtioNet(self.transport, self.memory, kernel, size)
+        self.vi = self.driver.vi
+        self.turn_to(0)
+        if hdr_len is not None:
+            # Headers of 20 and 24 bytes belong to features this driver does not take; the sheet has their numbers.
+            self.vi.hdr_len = hdr_len
+            self.vi.small_buf_size = small_buffer_size(hdr_len)
+            self.rq.min_buf_len = mergeable_min_buf_len(hdr_len, 65535, size)
+
+    def turn_to(self, pair: int) -> None:
+        """Make a queue pair the one that all else here is about; the first one is at the start."""
+        self.rq = self.driver.receive_queues[pair]
+        self.sq = self.driver.send_queues[pair]
+        self.vq = self.driver.rings[2 * pair]
+        self.tx_vq = self.driver.rings[2 * pair + 1]
+        self.napi = self.driver.napis[2 * pair]
+        self.tx_napi = self.driver.napis[2 * pair + 1]
+        self.rx = self._hand(2 * pair)
+        self.tx = self._hand(2 * pair + 1)
+        self.rx_bell = self.transport.bells[2 * pair]
+        self.tx_bell = self.transport.bells[2 * pair + 1]
+
+    def _hand(self, index: int) -> HandRing:
+        ring = self.transport.rings[index]
+        return HandRing(self.memory, ring.num, ring.desc, ring.avail, ring.used)
+
+    @property
+    def skb_pool(self) -> SkbPool:
+        return skb_pool_at(self.rq.skb_pool)
+
+    @property
+    def frag_pool(self) -> PagePool:
+        return page_pool_at(self.rq.frag_pool)
+
+    @property
+    def page_pool(self) -> PagePool:
+        return page_pool_at(self.rq.page_pool)
+
+    @property
+    def data_pool(self) -> PagePool:
+        """The pool that this mode's buffers come from."""
+        return self.page_pool if self.vi.mode == MODE_BIG else self.frag_pool
+
+    def fill(self) -> int:
+        """try_fill_recv; its result."""
+        return try_fill_recv(self.vi, self.rq)
+
+    def open(self) -> None:
+        """virtnet_open, as plain Python."""
+        plain(virtnet_open)(self.vi.address)
+
+    def arrive(self, *parts: bytes, lengths: tuple[int, ...] | None = None) -> list[int]:
+        """The device puts a part into each of the next buffers and uses them together; returns their heads.
+
+        ``lengths`` are the used lengths to report where they are not those of the parts.
+        """
+        heads = []
+        for at, part in enumerate(parts):
+            head = self.rx.take()
+            self.rx.write_buffer(head, part)
+            self.rx.place_used(head, len(part) if lengths is None else lengths[at])
+            heads.append(head)
+        self.rx.publish()
+        return heads
+
+    def capacities(self, skip: int = 0) -> Iterator[int]:
+        """Writable bytes of the buffers that are available, from the next (or a later) one on."""
+        for at in range(skip, self.rx.pending()):
+            head = self.rx.avail_entry((self.rx.last_avail + at) % self.rx.num)
+            yield sum(length for _, length, flags in self.rx.chain(head) if flags & 2)
+
+    def arrive_frame(self, data: bytes, **header: int) -> int:
+        """A frame arrives whole, over as many buffers as it needs (RX-D-02 to RX-D-04); returns how many."""
+        left = self.vi.hdr_len + len(data)
+        cuts = []
+        for capacity in self.capacities():
+            cuts.append(min(capacity, left))
+            left -= cuts[-1]
+            if left == 0:
+                break
+        assert left == 0, "the frame does not fit"
+        whole = vnet_hdr(num_buffers=len(cuts), size=self.vi.hdr_len, **header) + data
+        parts = []
+        for cut in cuts:
+            parts.append(whole[:cut])
+            whole = whole[cut:]
+        self.arrive(*parts)
+        return len(parts)
+
+    def receive_frame(self, data: bytes, **header: int) -> Skb:
+        """`arrive_frame`, and the skb that comes of it."""
+        self.arrive_frame(data, **header)
+        [skb] = self.receive()
+        return skb
+
+    def use_up(self, count: int) -> None:
+        """Have ``count`` short frames received and freed, to move on in the ring."""
+        for _ in range(count):
+            self.arrive(vnet_hdr(size=self.vi.hdr_len) + frame(60))
+            free(*self.receive(1))
+
+    def reasons(self) -> dict[str, int]:
+        """netemu's own book of why frames did not become skbs."""
+        return {reason.name: int(self.driver.drops[0][reason]) for reason in DropReason if self.driver.drops[0][reason]}
+
+    def receive(self, budget: int = 64) -> list[Skb]:
+        """virtnet_receive; the skbs it delivered, which the caller frees."""
+        virtnet_receive(self.vi, self.rq, budget)
+        return self.collect()
+
+    def poll(self) -> int:
+        """virtnet_poll; its result."""
+        return virtnet_poll(self.rq)
+
+    def collect(self) -> list[Skb]:
+        """What the polls have delivered."""
+        found = []
+        address = self.rq.rx_list
+        while address:
+            found.append(skb_at(address))
+            address = found[-1].next
+        self.rq.rx_list = self.rq.rx_tail = self.rq.rx_count = 0
+        return found
+
+    def receive_one(self, *parts: bytes, lengths: tuple[int, ...] | None = None) -> Skb:
+        """Let a frame arrive and be received."""
+        self.arrive(*parts, lengths=lengths)
+        [skb] = self.receive()
+        return skb
+
+    def counters(self) -> dict[str, int]:
+        """The receive counters that moved (sheet 4.8)."""
+        names = ("packets", "bytes", "drops", "rx_length_errors", "rx_frame_errors", "xdp_drops")
+        return {name: value for name in names if (value := getattr(self.rq, name))}
+
+    def outgoing(self, data: bytes, headroom: int = 64) -> Skb:
+        """An skb with ``data`` in its own head, behind ``headroom`` bytes."""
+        address = alloc_skb(self.skb_pool)
+        assert address
+        skb = skb_at(address)
+        skb.data = skb.head + headroom
+        ctypes.memmove(skb.data, data, len(data))
+        skb.len = len(data)
+        return skb
+
+    def assert_nothing_lost(self) -> None:
+        """Take back all buffers and see that each pool has everything again, and no page a user."""
+        while token := virtqueue_detach_unused_buf(self.vq):
+            if self.vi.mode == MODE_BIG:
+                give_pages(self.rq, token)
+            else:
+                put_page(virt_to_head_page(self.rq, token))
+        assert self.vq.num_free == self.vq.num
+        assert self.vq.mapped == 0
+        if self.rq.alloc_frag:
+            put_page(self.rq.alloc_frag)
+            self.rq.alloc_frag = 0
+        while page := self.rq.pages:
+            self.rq.pages = page_at(page).private
+            page_at(page).private = 0
+            put_page(page)
+        assert self.frag_pool.free_count == self.frag_pool.total
+        assert self.data_pool.free_count == self.data_pool.total
+        for n in range(self.frag_pool.total):
+            assert page_at(self.rq.pool_pages + n * PAGE_STRUCT_SIZE).refcount == 0
+        assert self.skb_pool.free_count == self.skb_pool.total
+
+
+def free(*skbs: Skb) -> None:
+    """kfree_skb of each."""
+    for skb in skbs:
+        kfree_skb(skb.address)
+
+
+def linear(skb: Skb) -> bytes:
+    """The linear part."""
+    return ctypes.string_at(skb.data, skb.len - skb.data_len)
+
+
+def frags(skb: Skb) -> list[bytes]:
+    """The skb's own frags."""
+    found = [frag_at(skb.frags + n * 24) for n in range(skb.nr_frags)]
+    return [ctypes.string_at(frag.address, frag.size) for frag in found]
+
+
+def frag_list(skb: Skb) -> list[Skb]:
+    """The skbs of the frag list."""
+    found = []
+    address = skb.frag_list
+    while address:
+        found.append(skb_at(address))
+        address = found[-1].next
+    return found
+
+
+def contents(skb: Skb) -> bytes:
+    """The whole frame."""
+    return linear(skb) + b"".join(frags(skb)) + b"".join(b"".join(frags(part)) for part in frag_list(skb))

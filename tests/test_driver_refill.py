@@ -1,0 +1,613 @@
+"""Receive buffers: their sizes and places, the average that sizes them, and when and how the ring is refilled.
+
+"Sheet" is the project's fact sheet on Linux's virtio_net.c; all numbers here are from its tables or worked out by hand.
+"""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from netemu.driver.refill import (
+    add_recvbuf_big,
+    ewma_pkt_len_add,
+    get_mergeable_buf_len,
+    refill_wanted,
+    refill_work,
+    schedule_refill,
+)
+from netemu.driver.virtio_ring import ENOMEM
+from netemu.driver.virtnet import mergeable_min_buf_len, small_buffer_size
+from netemu.pages import alloc_pages, page_at, put_page
+from netemu.virtio import features as f
+from netemu.virtio.features import FeatureSet
+from tests.driver_kit import (
+    BASE,
+    BIG,
+    BIG_DIRECT,
+    MERGEABLE,
+    SMALL,
+    V4_19,
+    V6_1,
+    V7_0,
+    Rig,
+    every_era,
+    frame,
+    free,
+    vnet_hdr,
+)
+
+LEGACY = FeatureSet.of(f.MAC, f.STATUS)
+BLOCK = 32768
+HALF_SECOND = 500_000_000
+NOT_SCHEDULED = -1
+
+every_mode = pytest.mark.parametrize(
+    "features", [SMALL, MERGEABLE, BIG, BIG_DIRECT], ids=["small", "mrg", "big", "direct"]
+)
+
+
+def _posted(rig: Rig, count: int) -> list[list[tuple[int, int, int]]]:
+    """The segments of the next available buffers."""
+    return [rig.rx.chain(rig.rx.take()) for _ in range(count)]
+
+
+def _start(rig: Rig) -> int:
+    """Guest-physical address of the first page-fragment block."""
+    return page_at(rig.rq.pool_pages).gpa
+
+
+# 2.1 small
+
+SMALL_ROWS = [
+    # hdr_len, bytes a buffer takes, bytes posted, buffers per block
+    (10, 1920, 1528, 17),
+    (12, 1920, 1530, 17),
+    (20, 1984, 1538, 16),
+    (24, 1984, 1542, 16),
+]
+
+
+@pytest.mark.parametrize(("hdr_len", "size", "posted", "per_block"), SMALL_ROWS)
+@every_era
+def test_small_buffers(kernel: str, hdr_len: int, size: int, posted: int, per_block: int) -> None:
+    """Sheet 2.1: the header lies 64 bytes into a buffer, hdr_len + 1518 bytes are writable; RXB-V-02 asks for 1526."""
+    assert small_buffer_size(hdr_len) == size
+    rig = Rig(kernel, LEGACY if hdr_len == 10 else SMALL, 64, hdr_len=hdr_len)
+    assert rig.vi.hdr_len == hdr_len
+    assert rig.fill() == 1
+    record = 16 if kernel == V7_0 else 0
+    wanted = [
+        [(_start(rig) + n // per_block * BLOCK + record + n % per_block * size + 64, posted, 2)] for n in range(64)
+    ]
+    assert _posted(rig, 64) == wanted
+    rig.assert_nothing_lost()
+
+
+# 2.2 big
+
+
+@pytest.mark.parametrize(("kernel", "padded"), [(V4_19, 16), (V6_1, 32), (V7_0, 32)])
+def test_big_chains(kernel: str, padded: int) -> None:
+    """Sheet 2.2, RXB-V-01: header alone, then the first page behind a gap of padded - hdr_len bytes, then 17 pages."""
+    rig = Rig(kernel, BIG, 4)
+    assert rig.fill() == 1
+    for chain in _posted(rig, 4):
+        page = chain[0][0]
+        assert page % 4096 == 0
+        assert chain[0] == (page, 12, 2)
+        assert chain[1] == (page + padded, 4096 - padded, 2)
+        assert [length for _, length, _ in chain[2:]] == [4096] * 17
+        assert {flags for _, _, flags in chain} == {2}
+        assert len({gpa // 4096 for gpa, _, _ in chain}) == 18
+        assert sum(length for _, length, _ in chain) == 12 + 4096 - padded + 17 * 4096 >= 65601
+    rig.assert_nothing_lost()
+
+
+def test_big_capacity_of_the_sheet() -> None:
+    """Sheet 2.2: with hdr_len 12, 17 pages and padding 32 the device sees 73,708 bytes."""
+    rig = Rig(V7_0, BIG, 1)
+    rig.fill()
+    [chain] = _posted(rig, 1)
+    assert sum(length for _, length, _ in chain) == 73708
+
+
+@pytest.mark.parametrize(("kernel", "pages"), [(V4_19, 18), (V6_1, 4), (V7_0, 4)])
+def test_big_pages_by_mtu(kernel: str, pages: int) -> None:
+    """Sheet 1.4: without guest GSO, MTU 9000 needs ceil(9000 / 4096) = 3 more pages since v6.1; 17 before."""
+    rig = Rig(kernel, BASE | FeatureSet.of(f.MTU, f.INDIRECT_DESC), 4, mtu=9000)
+    rig.fill()
+    for chain in _posted(rig, 4):
+        assert len(chain) == pages + 1
+    rig.assert_nothing_lost()
+
+
+@every_era
+def test_big_without_indirect_fills_13_of_256(kernel: str) -> None:
+    """Sheet 2.2: a chain costs 19 slots, so 256 hold 13 and 9 stay unused; ENOSPC is no OOM (sheet 2.5)."""
+    rig = Rig(kernel, BIG_DIRECT, 256)
+    assert rig.fill() == 1
+    assert rig.rx.pending() == 13
+    assert rig.vq.num_free == 9
+    rig.assert_nothing_lost()
+
+
+def test_big_out_of_memory_keeps_the_pages_it_had() -> None:
+    """Sheet 2.2: pages already taken go to the queue's own list, from which the next attempt takes them."""
+    rig = Rig(V7_0, BIG, 4)
+    pool = rig.page_pool
+    held = []
+    while pool.free_count > 5:
+        held.append(alloc_pages(pool))
+    assert add_recvbuf_big(rig.vi, rig.rq) == ENOMEM
+    assert pool.free_count == 0
+    kept = []
+    at = rig.rq.pages
+    while at:
+        kept.append(at)
+        at = page_at(at).private
+    assert len(kept) == 5
+    for page in held[:13]:
+        put_page(page)
+    assert add_recvbuf_big(rig.vi, rig.rq) == 0
+    assert rig.rq.pages == 0
+    for page in held[13:]:
+        put_page(page)
+    rig.assert_nothing_lost()
+
+
+# 2.3 mergeable
+
+MIN_BUF_LEN = [
+    # hdr_len, ring, min_buf_len, length while the average is small
+    (12, 16, 4086, 4096),
+    (12, 32, 2037, 2112),
+    (12, 64, 1518, 1536),
+    (12, 256, 1518, 1536),
+    (20, 32, 2030, 2112),
+    (24, 32, 2026, 2112),
+    (20, 64, 1518, 1600),
+    (24, 64, 1518, 1600),
+    (20, 1024, 1518, 1600),
+]
+
+
+@pytest.mark.parametrize(("hdr_len", "ring", "least", "length"), MIN_BUF_LEN)
+def test_min_buf_len_table(hdr_len: int, ring: int, least: int, length: int) -> None:
+    """Sheet 2.3 steps 2 and 3."""
+    assert mergeable_min_buf_len(hdr_len, 65535, ring) == least
+    rig = Rig(V7_0, MERGEABLE, ring, hdr_len=hdr_len)
+    assert rig.rq.min_buf_len == least
+    assert get_mergeable_buf_len(rig.vi, rig.rq) == length
+
+
+@pytest.mark.parametrize("ring", [1, 2, 4, 8])
+def test_the_smallest_rings_get_whole_pages(ring: int) -> None:
+    """Sheet 2.3: min_buf_len of 4086 and more is cut to 4096 - hdr_len."""
+    rig = Rig(V7_0, MERGEABLE, ring)
+    assert rig.rq.min_buf_len >= 4086
+    assert get_mergeable_buf_len(rig.vi, rig.rq) == 4096
+
+
+@pytest.mark.parametrize(
+    ("features", "mtu", "least"),
+    [
+        (BASE | FeatureSet.of(f.MRG_RXBUF), 1500, 2037),
+        (BASE | FeatureSet.of(f.MRG_RXBUF, f.MTU), 1500, 1518),
+        (BASE | FeatureSet.of(f.MRG_RXBUF, f.MTU), 9000, 2037),
+        (MERGEABLE | FeatureSet.of(f.MTU), 1500, 2037),
+    ],
+    ids=["no MTU feature", "MTU 1500", "MTU over 1500", "guest GSO"],
+)
+def test_min_buf_len_counts_the_longest_packet(features: FeatureSet, mtu: int, least: int) -> None:
+    """Sheet 2.3 step 3: P is 65535 with big_packets, else the maximum MTU: 65535 unless the feature lowers it."""
+    assert Rig(V7_0, features, 32, mtu=mtu).rq.min_buf_len == least
+
+
+@pytest.mark.parametrize(
+    ("average", "length"),
+    [
+        (0, 1536),
+        (60, 1536),
+        (1518, 1536),
+        (1524, 1536),
+        (1525, 1600),
+        (2000, 2048),
+        (4084, 4096),
+        (4085, 4096),
+        (65226, 4096),
+    ],
+)
+@every_era
+def test_mergeable_length_by_average(kernel: str, average: int, length: int) -> None:
+    """Sheet 2.3 step 2: 12 + clamp(average, 1518, 4084), rounded up to 64: 12 + 1524 = 24 * 64."""
+    rig = Rig(kernel, MERGEABLE, 64)
+    rig.rq.mrg_avg_pkt_len = average
+    assert get_mergeable_buf_len(rig.vi, rig.rq) == length
+
+
+@pytest.mark.parametrize(("kernel", "length"), [(V4_19, 1536), (V6_1, 1600), (V7_0, 1600)])
+def test_the_seed_adds_12_whatever_the_header_is(kernel: str, length: int) -> None:
+    """Sheet 2.3 step 2: 12 + 1518 rounds to 1536, 20 + 1518 to 1600."""
+    rig = Rig(kernel, MERGEABLE, 64, hdr_len=20)
+    assert get_mergeable_buf_len(rig.vi, rig.rq) == length
+
+
+LAYOUTS = [
+    # kernel, ring, lengths over the first blocks, offset of a block's first buffer
+    (V4_19, 64, [1536] * 20 + [2048], 0),
+    (V6_1, 64, [1536] * 20 + [2048], 0),
+    (V7_0, 64, [1536] * 20 + [2032], 16),
+    (V4_19, 16, [4096] * 8, 0),
+    (V6_1, 16, [4096] * 8, 0),
+    (V7_0, 16, [4096] * 6 + [8176], 16),
+]
+
+
+@pytest.mark.parametrize(("kernel", "ring", "block", "offset"), LAYOUTS)
+def test_block_layouts(kernel: str, ring: int, block: list[int], offset: int) -> None:
+    """Sheet 2.3: the hole at a block's end goes to its last buffer (9 no. 14); the whole block is used."""
+    rig = Rig(kernel, MERGEABLE, ring)
+    rig.fill()
+    assert offset + sum(block) == BLOCK
+    wanted = []
+    for n in range(ring):
+        in_block = n % len(block)
+        at = _start(rig) + n // len(block) * BLOCK + offset + sum(block[:in_block])
+        wanted.append([(at, block[in_block], 2)])
+    assert _posted(rig, ring) == wanted
+    rig.assert_nothing_lost()
+
+
+@every_era
+def test_the_enlarged_last_buffer_can_be_filled_to_its_end(kernel: str) -> None:
+    """Sheet 2.3 step 6, 12 no. 5: the device takes the size from the descriptor, and the driver accepts it all."""
+    last = 2032 if kernel == V7_0 else 2048
+    rig = Rig(kernel, MERGEABLE, 64)
+    rig.fill()
+    for _ in range(20):
+        rig.arrive(vnet_hdr() + frame(60))
+        free(*rig.receive())
+    skb = rig.receive_one(vnet_hdr() + frame(last - 12))
+    assert skb.len == last - 12
+    free(skb)
+    rig.assert_nothing_lost()
+
+
+@pytest.mark.parametrize("kernel", [V4_19, V6_1])
+def test_a_block_that_nobody_holds_is_cut_from_its_start_again(kernel: str) -> None:
+    """skb_page_frag_refill: 16 of a block's 17 small buffers came back before the ring is filled again."""
+    rig = Rig(kernel, SMALL, 16)
+    rig.fill()
+    first = _posted(rig, 16)
+    rig.rx.last_avail = 0
+    for _ in range(16):
+        rig.arrive(vnet_hdr() + frame(13))
+    assert rig.receive() == []
+    assert sorted(_posted(rig, 16)) == sorted(first)
+    assert rig.frag_pool.alloc_count == 1
+    rig.assert_nothing_lost()
+
+
+# 2.4 EWMA
+
+
+def _averages(start: int, sample: int, count: int) -> list[int]:
+    seen = []
+    for _ in range(count):
+        start = ewma_pkt_len_add(start, sample)
+        seen.append(start)
+    return seen
+
+
+def test_ewma_vectors() -> None:
+    """Sheet 2.4."""
+    assert _averages(0, 65226, 1) == [65226]
+    assert _averages(64, 127, 50) == [64] * 50
+    assert _averages(64, 128, 1) == [65]
+    assert _averages(1514, 60, 5) == [1491, 1468, 1446, 1424, 1402]
+    assert _averages(60, 1514, 4) == [82, 104, 126, 147]
+    assert _averages(60, 1514, 2000)[-1] == 1451
+
+
+@given(average=st.integers(1, 70000), sample=st.integers(1, 70000))
+@settings(max_examples=200, deadline=None)
+def test_ewma_moves_up_only_for_64_more(average: int, sample: int) -> None:
+    """Sheet 2.4: precision 0 and floor: up only if sample - average >= 64, down for any smaller sample."""
+    after = ewma_pkt_len_add(average, sample)
+    assert (after > average) == (sample - average >= 64)
+    assert (after < average) == (sample < average)
+
+
+# 2.5 try_fill_recv
+
+
+@every_mode
+@every_era
+def test_fill_posts_until_the_ring_is_full_and_kicks_once(kernel: str, features: FeatureSet) -> None:
+    """Sheet 2.5; RXB-V-05."""
+    rig = Rig(kernel, features, 32)
+    assert rig.fill() == 1
+    assert rig.rx.pending() == (1 if features == BIG_DIRECT else 32)
+    assert (rig.rx_bell.kick_count, rig.rq.kicks, rig.rq.oom) == (1, 1, 0)
+    rig.assert_nothing_lost()
+
+
+@every_mode
+@every_era
+def test_a_full_ring_is_tried_once_more(kernel: str, features: FeatureSet) -> None:
+    """Sheet 2.5: at least one attempt, which fails with ENOSPC and frees its buffer: success."""
+    rig = Rig(kernel, features, 32)
+    rig.fill()
+    before = rig.rx.avail_idx
+    assert rig.fill() == 1
+    assert rig.rx.avail_idx == before
+    assert rig.rq.oom == 0
+    rig.assert_nothing_lost()
+
+
+@every_mode
+@every_era
+def test_fill_out_of_memory(kernel: str, features: FeatureSet) -> None:
+    """Sheet 2.5: only ENOMEM is reported; what was posted before is kicked."""
+    rig = Rig(kernel, features, 64)
+    rig.data_pool.refuse = 1
+    assert rig.fill() == 0
+    assert rig.rq.oom == 1
+    assert rig.rx.pending() == 0
+    assert rig.fill() == 1
+    rig.assert_nothing_lost()
+
+
+def test_fill_out_of_memory_half_way() -> None:
+    """Sheet 2.5: two blocks of memory are 42 buffers; the device hears of them."""
+    rig = Rig(V7_0, MERGEABLE, 64)
+    held = []
+    while rig.frag_pool.free_count > 2:
+        held.append(alloc_pages(rig.frag_pool))
+    assert rig.fill() == 0
+    assert rig.rx.pending() == 42
+    assert (rig.rq.kicks, rig.rq.oom) == (1, 1)
+    for page in held:
+        put_page(page)
+    assert rig.fill() == 1
+    assert rig.rx.pending() == 64
+    rig.assert_nothing_lost()
+
+
+@every_mode
+def test_fill_on_a_broken_ring_is_no_oom(features: FeatureSet) -> None:
+    """Sheet 2.5: EIO counts as success, and nothing is kicked."""
+    rig = Rig(V7_0, features, 32)
+    rig.vq.broken = 1
+    assert rig.fill() == 1
+    assert (rig.rq.kicks, rig.rx_bell.kick_count, rig.rq.oom) == (0, 0, 0)
+    rig.assert_nothing_lost()
+
+
+def test_kicks_count_notifications_not_attempts() -> None:
+    """Sheet 2.5, 7.2: a device that wants no notification gets none, and none is counted (SPLIT-V-21)."""
+    rig = Rig(V7_0, MERGEABLE, 64)
+    rig.rx.set_used_flags(1)
+    rig.fill()
+    assert (rig.rq.kicks, rig.rx_bell.kick_count) == (0, 0)
+
+
+def test_a_refused_notification_is_not_counted() -> None:
+    """Sheet 2.5: only a successful notify bumps kicks."""
+    rig = Rig(V7_0, MERGEABLE, 64)
+    rig.vq.refuse_notify = 1
+    rig.fill()
+    assert rig.rq.kicks == 0
+    assert rig.vq.broken
+
+
+# 2.6 when
+
+THRESHOLDS = [
+    # kernel, ring, threshold that num_free must exceed
+    (V4_19, 256, 128),
+    (V4_19, 64, 32),
+    (V4_19, 1024, 512),
+    (V4_19, 1, 0),
+    (V6_1, 256, 32),
+    (V6_1, 1024, 32),
+    (V6_1, 64, 32),
+    (V6_1, 32, 16),
+    (V7_0, 256, 32),
+    (V7_0, 64, 32),
+    (V7_0, 16, 8),
+    (V7_0, 1, 0),
+]
+
+
+@pytest.mark.parametrize(("kernel", "ring", "threshold"), THRESHOLDS)
+def test_refill_thresholds(kernel: str, ring: int, threshold: int) -> None:
+    """Sheet 2.6: strictly more than ring / 2 until v5.2, than min(64, ring) / 2 since."""
+    rig = Rig(kernel, SMALL, ring)
+    rig.vq.num_free = threshold
+    assert refill_wanted(rig.vi, rig.rq, 64) == 0
+    rig.vq.num_free = threshold + 1
+    assert refill_wanted(rig.vi, rig.rq, 64) == 1
+
+
+@pytest.mark.parametrize(("kernel", "threshold"), [(V4_19, 128), (V6_1, 0), (V7_0, 0)])
+def test_refill_threshold_with_budget_0(kernel: str, threshold: int) -> None:
+    """Sheet 2.6: netpoll's budget of 0 makes the newer threshold 0."""
+    rig = Rig(kernel, SMALL, 256)
+    rig.vq.num_free = threshold
+    assert refill_wanted(rig.vi, rig.rq, 0) == 0
+    rig.vq.num_free = threshold + 1
+    assert refill_wanted(rig.vi, rig.rq, 0) == 1
+
+
+@pytest.mark.parametrize(("kernel", "threshold"), [(V4_19, 128), (V6_1, 32), (V7_0, 32)])
+def test_refill_at_the_end_of_a_receive(kernel: str, threshold: int) -> None:
+    """Sheet 2.6, 9 no. 12: as many frames as the threshold leave the ring as it is, one more fills it again."""
+    rig = Rig(kernel, MERGEABLE, 256)
+    rig.fill()
+    for _ in range(threshold):
+        rig.arrive(vnet_hdr() + frame(60))
+    for _ in range(threshold // 32):
+        free(*rig.receive())
+    assert rig.vq.num_free == threshold
+    rig.arrive(vnet_hdr() + frame(60))
+    free(*rig.receive())
+    assert rig.vq.num_free == 0
+    rig.assert_nothing_lost()
+
+
+# 2.7 out of memory
+
+
+def _starved(kernel: str, frames: int = 40) -> Rig:
+    """An open interface with frames waiting and no memory to replace their buffers."""
+    rig = Rig(kernel, MERGEABLE, 64)
+    rig.open()
+    rig.poll()
+    rig.vi.now = 7_000
+    for _ in range(frames):
+        rig.arrive(vnet_hdr() + frame(60))
+    # All blocks but the queue's own are gone, and that one is used up.
+    rig.rq.alloc_frag_offset = BLOCK
+    rig.frag_pool.refuse = 1000
+    rig.napi.scheduled = 1
+    return rig
+
+
+@pytest.mark.parametrize("kernel", [V4_19, V6_1])
+def test_oom_in_the_poll_schedules_the_worker(kernel: str) -> None:
+    """Sheet 2.7: delay 0; the poll returns what it received and completes."""
+    rig = _starved(kernel)
+    assert rig.poll() == 40
+    assert rig.vi.refill_due == 7_000
+    assert rig.napi.scheduled == 0
+    assert rig.rq.packets == 40
+    free(*rig.collect())
+
+
+def test_oom_in_the_poll_returns_the_budget_since_6_19() -> None:
+    """Sheet 2.7: NAPI stays scheduled and polls again; the statistics count the real packets; there is no worker."""
+    rig = _starved(V7_0)
+    assert rig.poll() == 64
+    assert rig.rq.packets == 40
+    assert rig.napi.scheduled == 1
+    assert rig.vi.refill_due == NOT_SCHEDULED
+    free(*rig.collect())
+    assert rig.poll() == 64
+    assert rig.rq.packets == 40
+    rig.frag_pool.refuse = 0
+    assert rig.poll() == 0
+    assert rig.napi.scheduled == 0
+    assert rig.vq.num_free == 0
+    rig.assert_nothing_lost()
+
+
+@pytest.mark.parametrize("kernel", [V4_19, V6_1, V7_0])
+def test_oom_with_a_full_budget_pending(kernel: str) -> None:
+    """Section 13: 64 frames pending: 64 are returned and counted, and NAPI has not completed in any era."""
+    rig = _starved(kernel, 64)
+    assert rig.poll() == 64
+    assert rig.rq.packets == 64
+    assert rig.napi.scheduled == 1
+    assert rig.vi.refill_due == (NOT_SCHEDULED if kernel == V7_0 else 7_000)
+    free(*rig.collect())
+
+
+@pytest.mark.parametrize("kernel", [V4_19, V6_1])
+def test_the_worker_tries_again_after_half_a_second(kernel: str) -> None:
+    """Sheet 2.7, 9 no. 9: recovery at 0 s, 0.5 s, 1.0 s; NAPI is enabled again each time, which schedules a poll."""
+    rig = _starved(kernel)
+    rig.poll()
+    free(*rig.collect())
+    due = []
+    rig.frag_pool.refuse = 2
+    while rig.vi.refill_due != NOT_SCHEDULED:
+        due.append(rig.vi.refill_due - 7_000)
+        rig.vi.now = rig.vi.refill_due
+        rig.napi.scheduled = 0
+        refill_work(rig.vi)
+        assert (rig.napi.enabled, rig.napi.scheduled) == (1, 1)
+    assert due == [0, HALF_SECOND, 2 * HALF_SECOND]
+    assert rig.vi.refill_runs == 3
+    assert rig.vq.num_free == 0
+    rig.assert_nothing_lost()
+
+
+def test_the_worker_is_one_work_item() -> None:
+    """Sheet 2.7: several queues that fail re-arm it once; what is scheduled already is not moved."""
+    rig = Rig(V4_19, MERGEABLE | FeatureSet.of(f.MQ, f.CTRL_VQ), 16, pairs=3)
+    for rq in rig.driver.receive_queues:
+        rig.rq = rq
+        rig.frag_pool.refuse = 1
+    rig.vi.now = 100
+    refill_work(rig.vi)
+    assert rig.vi.refill_due == 100 + HALF_SECOND
+    rig.vi.now = 200
+    schedule_refill(rig.vi, 0)
+    assert rig.vi.refill_due == 100 + HALF_SECOND
+    rig.vi.now = rig.vi.refill_due
+    refill_work(rig.vi)
+    assert rig.vi.refill_due == NOT_SCHEDULED
+    assert [ring.num_free for ring in rig.driver.rings[::2]] == [0, 0, 0]
+
+
+@pytest.mark.parametrize(("kernel", "due"), [(V4_19, 50), (V6_1, NOT_SCHEDULED)])
+def test_the_worker_is_gated_since_5_19(kernel: str, due: int) -> None:
+    """Sheet 2.7: it may only be scheduled while refill_enabled is set, which open does (9 no. 10)."""
+    rig = Rig(kernel, MERGEABLE, 16)
+    rig.vi.now = 50
+    schedule_refill(rig.vi, 0)
+    assert rig.vi.refill_due == due
+    rig.open()
+    schedule_refill(rig.vi, 0)
+    assert rig.vi.refill_due == 50
+
+
+@every_era
+def test_open_fills_and_schedules_every_queue(kernel: str) -> None:
+    """Sheet 1.7: only current pairs are filled, NAPI is turned on for all, and one poll is scheduled at once."""
+    rig = Rig(kernel, MERGEABLE | FeatureSet.of(f.MQ, f.CTRL_VQ), 16, pairs=3)
+    rig.vi.curr_queue_pairs = 2
+    assert [ring.num_free for ring in rig.driver.rings[::2]] == [16, 16, 16]
+    rig.open()
+    assert [ring.num_free for ring in rig.driver.rings[::2]] == [0, 0, 16]
+    assert [(napi.enabled, napi.scheduled) for napi in rig.driver.napis[::2]] == [(1, 1)] * 3
+
+
+@pytest.mark.parametrize(("kernel", "due"), [(V4_19, 0), (V6_1, 0), (V7_0, NOT_SCHEDULED)])
+def test_open_out_of_memory(kernel: str, due: int) -> None:
+    """Sheet 1.7: the worker with delay 0; v7.0 ignores it, its first poll fills the ring."""
+    rig = Rig(kernel, MERGEABLE, 64)
+    rig.frag_pool.refuse = 1
+    rig.open()
+    assert rig.vi.refill_due == due
+    assert rig.vq.num_free == 64
+    assert rig.poll() == 0
+    assert rig.vq.num_free == 0
+    rig.assert_nothing_lost()
+
+
+# Conservation
+
+
+@every_mode
+@every_era
+def test_pages_are_conserved_over_many_rounds(kernel: str, features: FeatureSet) -> None:
+    """Whatever is posted, received and freed, in the end every pool has all of its blocks, and no block a user."""
+    rig = Rig(kernel, features, 32)
+    rig.fill()
+    held = []
+    for turn in range(60):
+        # 15 is too short, so it is dropped; the others are copied, built in place or hung on as frags.
+        for size in (60, 15, 200, 1400)[: 1 + turn % 4]:
+            if rig.rx.pending():
+                rig.arrive(vnet_hdr() + frame(size), lengths=(12 + size if size != 15 else 15,))
+        held += rig.receive()
+        if turn % 3:
+            free(*held)
+            held = []
+        rig.fill()
+    free(*held)
+    rig.assert_nothing_lost()

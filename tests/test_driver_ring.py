@@ -1,0 +1,688 @@
+"""The driver's half of a split ring: bytes at hand-worked offsets, and what Linux does with them.
+
+Clause ids are those of VIRTIO 1.4, "sheet" is the project's fact sheet on Linux's virtio_ring.c.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections import deque
+
+import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+
+from netemu.driver.virtio_ring import (
+    broken_reason,
+    virtqueue_detach_unused_buf,
+    virtqueue_disable_cb,
+    virtqueue_enable_cb_delayed,
+    virtqueue_enable_cb_prepare,
+    virtqueue_get_buf_ctx,
+    virtqueue_kick,
+    virtqueue_kick_prepare,
+    virtqueue_notify,
+    virtqueue_poll,
+    vring_interrupt,
+)
+from netemu.virtio.split import avail_bytes, desc_bytes, used_bytes, vring_need_event
+from tests.driver_kit import ERAS, V4_19, V6_1, V7_0, RingRig, every_era
+
+EIO = -5
+ENOSPC = -28
+NOTHING = (0, 0, 0)
+
+newer_eras = pytest.mark.parametrize("kernel", [V6_1, V7_0])
+both_suppressions = pytest.mark.parametrize("event", [False, True], ids=["flags", "EVENT_IDX"])
+
+
+# Layout and virtqueue_add
+
+
+@pytest.mark.parametrize(("num", "sizes"), [(1, (16, 8, 14)), (8, (128, 22, 70)), (256, (4096, 518, 2054))])
+def test_split_b_01_sizes_of_the_parts(num: int, sizes: tuple[int, int, int]) -> None:
+    """16 * N, 6 + 2 * N, 6 + 8 * N."""
+    assert (desc_bytes(num), avail_bytes(num), used_bytes(num)) == sizes
+
+
+@every_era
+def test_split_b_03_a_chain_as_bytes(kernel: str) -> None:
+    """Sheet 5.2: readable segments first, WRITE on the others (SPLIT-V-02), NEXT on all but the last."""
+    rig = RingRig(8, kernel)
+    assert rig.add([(0x1122334455667788, 0x0A0B0C0D)], [(0x5000, 64), (0x6000, 1500)], token=7) == 0
+    table = rig.memory.read(rig.desc, 128)
+    assert table[0:16] == bytes.fromhex("8877665544332211 0d0c0b0a 0100 0100")
+    assert table[16:32] == bytes.fromhex("0050000000000000 40000000 0300 0200")
+    assert table[32:46] == bytes.fromhex("0060000000000000 dc050000 0200")
+    assert rig.vq.num_free == 5
+    assert rig.vq.mapped == 3
+
+
+@every_era
+def test_split_b_05_the_available_ring_as_bytes(kernel: str) -> None:
+    """The index is published at once; entries name heads: 0, then 3 behind a chain of three (sheet 5.2 step 8)."""
+    rig = RingRig(8, kernel)
+    rig.add([], [(0x1000, 1), (0x2000, 1), (0x3000, 1)], token=1)
+    rig.add([], [(0x4000, 1)], token=2)
+    assert rig.memory.read(rig.avail, 8) == bytes.fromhex("0000 0200 0000 0300")
+    assert rig.device.used_event == 0
+
+
+@every_era
+def test_split_b_06_used_elements_are_read_at_their_offsets(kernel: str) -> None:
+    """Element n lies at 4 + 8 * n: id, then len; the length is handed on as it is (sheet 5.4 step 9)."""
+    rig = RingRig(4, kernel)
+    for token in (11, 12, 13):
+        rig.add_one(token, ctx=token * 10)
+    rig.memory.write(rig.used + 4, struct.pack("<IIII", 2, 0xFFFFFFFF, 0, 5))
+    assert virtqueue_get_buf_ctx(rig.vq) == NOTHING
+    rig.memory.write(rig.used + 2, b"\x02\x00")
+    assert virtqueue_get_buf_ctx(rig.vq) == (13, 0xFFFFFFFF, 130)
+    assert virtqueue_get_buf_ctx(rig.vq) == (11, 5, 110)
+    assert virtqueue_get_buf_ctx(rig.vq) == NOTHING
+
+
+@every_era
+def test_only_writable_or_only_readable_segments(kernel: str) -> None:
+    """SPLIT-V-02 at its ends."""
+    rig = RingRig(8, kernel)
+    rig.add([(0x1000, 10), (0x2000, 20)], [], token=1)
+    rig.add([], [(0x3000, 30), (0x4000, 40)], token=2)
+    assert rig.device.chain(rig.device.take()) == [(0x1000, 10, 0), (0x2000, 20, 0)]
+    assert rig.device.chain(rig.device.take()) == [(0x3000, 30, 2), (0x4000, 40, 2)]
+
+
+# Free list
+
+
+@every_era
+def test_free_heads_are_reused_newest_first(kernel: str) -> None:
+    """Sheet 5.5: LIFO."""
+    rig = RingRig(4, kernel)
+    for token in (1, 2, 3):
+        rig.add_one(token)
+    for head in (1, 0, 2):
+        rig.device.use(head, 0)
+    assert [virtqueue_get_buf_ctx(rig.vq)[0] for _ in range(3)] == [2, 1, 3]
+    assert rig.free_list() == [2, 0, 1, 3]
+
+
+@every_era
+def test_a_freed_chain_keeps_its_order_at_the_front_of_the_list(kernel: str) -> None:
+    """Sheet 5.5: the chain's head becomes free_head, its last is followed by what was free before."""
+    rig = RingRig(8, kernel)
+    rig.add([], [(0x1000, 1)] * 3, token=1)
+    rig.add_one(2)
+    rig.device.use(0, 0)
+    assert virtqueue_get_buf_ctx(rig.vq)[0] == 1
+    assert rig.vq.num_free == 7
+    assert rig.free_list() == [0, 1, 2, 4, 5, 6, 7]
+
+
+def test_a_tampered_next_is_believed_by_4_19() -> None:
+    """Sheet 5.1: the seed trusts ``next`` in the shared table: it frees 0 and 2 instead of 0 and 1 (SPLIT-D-05)."""
+    rig = RingRig(8, V4_19)
+    rig.add([], [(0x1000, 1), (0x2000, 1)], token=1)
+    rig.device.write_descriptor(0, 0x1000, 1, 3, 2)
+    rig.device.use(0, 0)
+    assert virtqueue_get_buf_ctx(rig.vq)[0] == 1
+    rig.add_one(5)
+    rig.add_one(6)
+    assert [rig.device.avail_entry(slot) for slot in (1, 2)] == [0, 2]
+
+
+@newer_eras
+def test_a_tampered_next_is_ignored_since_5_14(kernel: str) -> None:
+    """Sheet 5.1: freed along the private copy, which also goes into the table when the descriptors are used again."""
+    rig = RingRig(8, kernel)
+    rig.add([], [(0x1000, 1), (0x2000, 1)], token=1)
+    rig.device.write_descriptor(0, 0x1000, 1, 3, 6)
+    rig.device.use(rig.device.take(), 0)
+    assert virtqueue_get_buf_ctx(rig.vq)[0] == 1
+    assert rig.vq.num_free == 8
+    rig.add([], [(0x7000, 70), (0x8000, 80)], token=2)
+    assert rig.device.chain(rig.device.take()) == [(0x7000, 70, 2), (0x8000, 80, 2)]
+    assert rig.free_list() == [2, 3, 4, 5, 6, 7]
+
+
+@every_era
+def test_a_chain_that_the_device_made_a_loop_breaks_the_ring(kernel: str) -> None:
+    """The walk along NEXT in shared memory (sheet 5.1) ends: no more descriptors are freed than are in use."""
+    rig = RingRig(4, kernel)
+    rig.add([], [(0x1000, 1), (0x2000, 1)], token=1)
+    rig.device.write_descriptor(1, 0x2000, 1, 3, 0)
+    rig.device.use(0, 0)
+    virtqueue_get_buf_ctx(rig.vq)
+    assert rig.vq.broken
+    assert rig.vq.num_free <= 4
+
+
+# Short of descriptors
+
+
+@both_suppressions
+@every_era
+def test_enospc_with_readable_segments_notifies_anyway(kernel: str, event: bool) -> None:
+    """Sheet 5.2 step 3: even where the device wants no notification; nothing else changes."""
+    rig = RingRig(4, kernel, event=event)
+    for token in range(1, 5):
+        rig.add_one(token)
+    virtqueue_kick_prepare(rig.vq)
+    rig.device.set_used_flags(1)
+    rig.device.set_avail_event(100)
+    before = rig.memory.snapshot()
+    assert rig.add([(0x1000, 1)], [], token=9) == ENOSPC
+    assert rig.bell.kick_count == 1
+    assert rig.add([], [(0x1000, 1)], token=9) == ENOSPC
+    assert rig.bell.kick_count == 1
+    assert rig.memory.snapshot() == before
+    assert (rig.vq.num_free, rig.vq.num_added, rig.vq.mapped) == (0, 0, 4)
+
+
+@pytest.mark.parametrize(("segments", "result"), [(2, 0), (3, ENOSPC)])
+def test_enospc_at_its_bound(segments: int, result: int) -> None:
+    """Sheet 5.2 step 3: two descriptors left hold two segments, not three."""
+    rig = RingRig(4)
+    rig.add_one(1)
+    rig.add_one(2)
+    assert rig.add([], [(0x1000, 1)] * segments, token=3) == result
+
+
+def test_a_ring_of_one_entry() -> None:
+    """SPLIT-B-02: N = 1 is a ring."""
+    rig = RingRig(1)
+    for token in (1, 2, 3):
+        assert rig.add_one(token) == 0
+        assert rig.add_one(99) == ENOSPC
+        rig.device.use(rig.device.take(), token)
+        assert virtqueue_get_buf_ctx(rig.vq) == (token, token, 0)
+    assert rig.device.avail_idx == 3
+
+
+# Indirect tables
+
+
+@every_era
+def test_indirect_table_as_bytes(kernel: str) -> None:
+    """Sheet 5.2 step 5: head = table's address, 16 * n, INDIRECT alone (SPLIT-V-09); one slot is used (SPLIT-B-04)."""
+    rig = RingRig(4, kernel, indirect=True)
+    rig.add([(0xAAAA, 12)], [(0xBBBB, 4064), (0xCCCC, 4096)], token=1)
+    address, length, flags, _ = rig.device.descriptor(0)
+    assert (length, flags) == (48, 4)
+    table = rig.memory.read(address, 48)
+    assert table[0:16] == bytes.fromhex("aaaa000000000000 0c000000 0100 0100")
+    assert table[16:32] == bytes.fromhex("bbbb000000000000 e00f0000 0300 0200")
+    assert table[32:46] == bytes.fromhex("cccc000000000000 00100000 0200")
+    assert (rig.vq.num_free, rig.vq.mapped) == (3, 3)
+    rig.device.use(0, 8)
+    assert virtqueue_get_buf_ctx(rig.vq)[:2] == (1, 8)
+    assert (rig.vq.num_free, rig.vq.mapped) == (4, 0)
+
+
+def test_tables_of_buffers_in_flight_do_not_overlap() -> None:
+    """Each buffer keeps its own table while the device has it."""
+    rig = RingRig(4, indirect=True)
+    for token in range(1, 5):
+        rig.add([], [(0x1000 * token, token), (0x1000 * token + 0x800, 10 * token)], token=token)
+    for token in range(1, 5):
+        wanted = [(0x1000 * token, token, 2), (0x1000 * token + 0x800, 10 * token, 2)]
+        assert rig.device.chain(rig.device.take()) == wanted
+
+
+def test_a_single_segment_needs_no_table() -> None:
+    """Sheet 5.2 step 2: indirect only for more than one segment."""
+    rig = RingRig(4, indirect=True)
+    rig.add([], [(0x1000, 64)], token=1)
+    assert rig.device.descriptor(0)[:3] == (0x1000, 64, 2)
+
+
+def test_without_the_feature_there_is_no_table() -> None:
+    """SPLIT-V-06."""
+    rig = RingRig(4, indirect=False)
+    rig.add([], [(0x1000, 64), (0x2000, 64)], token=1)
+    assert rig.device.descriptor(0)[2] == 3
+
+
+def test_a_refused_table_falls_back_to_a_chain() -> None:
+    """Sheet 5.2 step 2: silently; the next buffer has a table again."""
+    rig = RingRig(8, indirect=True)
+    rig.vq.indirect_refuse = 1
+    assert rig.add([], [(0x1000, 1), (0x2000, 2)], token=1) == 0
+    assert rig.add([], [(0x3000, 3), (0x4000, 4)], token=2) == 0
+    assert [rig.device.descriptor(n)[2] for n in (0, 1, 2)] == [3, 2, 4]
+    assert rig.vq.num_free == 5
+    for head in (0, 2):
+        rig.device.use(head, 0)
+        virtqueue_get_buf_ctx(rig.vq)
+    assert (rig.vq.num_free, rig.vq.mapped) == (8, 0)
+
+
+def test_a_table_needs_one_free_descriptor_and_a_fallback_all() -> None:
+    """Sheet 5.2 steps 2 and 3: with one slot left a table fits, a chain of two does not."""
+    rig = RingRig(2, indirect=True)
+    rig.add_one(1)
+    rig.vq.indirect_refuse = 1
+    assert rig.add([], [(0x1000, 1), (0x2000, 2)], token=2) == ENOSPC
+    assert rig.add([], [(0x1000, 1), (0x2000, 2)], token=2) == 0
+    assert rig.add([], [(0x1000, 1), (0x2000, 2)], token=3) == ENOSPC
+
+
+# Kicks
+
+NEED_EVENT = [
+    (0, 1, 0, 1),
+    (1, 1, 0, 0),
+    (5, 6, 5, 1),
+    (5, 7, 6, 0),
+    (5, 10, 3, 1),
+    (5, 5, 3, 0),
+    (65535, 0, 65535, 1),
+    (65535, 1, 65530, 1),
+    (0, 1, 65535, 1),
+    (2, 3, 0, 1),
+    (3, 3, 0, 0),
+    (7, 7, 7, 0),
+]
+"""event, new, old, and whether to notify: sheet 11.5."""
+
+
+@pytest.mark.parametrize(("event", "new", "old", "need"), NEED_EVENT)
+def test_need_event_vectors(event: int, new: int, old: int, need: int) -> None:
+    """Sheet 11.5, SPLIT-V-24."""
+    assert vring_need_event(event, new, old) == need
+
+
+@pytest.mark.parametrize(("event", "new", "old", "need"), NEED_EVENT)
+def test_kick_prepare_under_event_idx(event: int, new: int, old: int, need: int) -> None:
+    """SPLIT-V-24, SPLIT-V-25; the low bit of used flags says nothing (SPLIT-V-23)."""
+    rig = RingRig(8, event=True)
+    rig.vq.avail_idx_shadow = new
+    rig.vq.num_added = (new - old) & 0xFFFF
+    rig.device.set_avail_event(event)
+    rig.device.set_used_flags(1)
+    assert virtqueue_kick_prepare(rig.vq) == need
+    assert rig.vq.num_added == 0
+
+
+@pytest.mark.parametrize(("flags", "need"), [(0, 1), (1, 0)])
+def test_kick_prepare_by_flags(flags: int, need: int) -> None:
+    """SPLIT-V-21, SPLIT-V-22; avail_event is ignored (SPLIT-V-20), here set to what would ask for the opposite."""
+    rig = RingRig(8)
+    rig.add_one(1)
+    rig.device.set_used_flags(flags)
+    rig.device.set_avail_event(7 if need else 0)
+    assert virtqueue_kick_prepare(rig.vq) == need
+
+
+def test_a_batch_is_one_kick() -> None:
+    """SPLIT-V-28: the event index lies inside the batch, the next batch is past it."""
+    rig = RingRig(8, event=True)
+    rig.device.set_avail_event(1)
+    for token in (1, 2, 3):
+        rig.add_one(token)
+    assert virtqueue_kick(rig.vq) == 1
+    assert rig.bell.kick_count == 1
+    rig.add_one(4)
+    assert virtqueue_kick(rig.vq) == 1
+    assert rig.bell.kick_count == 1
+
+
+def test_65535_added_buffers_kick_by_themselves() -> None:
+    """Sheet 5.2 step 9: else the difference of the two indices would be lost."""
+    rig = RingRig(8)
+    rig.vq.num_added = 0xFFFE
+    rig.add_one(1)
+    assert rig.bell.kick_count == 1
+    assert rig.vq.num_added == 0
+
+
+def test_a_transport_that_refuses_breaks_the_ring() -> None:
+    """Sheet 5.3."""
+    rig = RingRig(8)
+    rig.vq.refuse_notify = 1
+    rig.add_one(1)
+    assert virtqueue_kick(rig.vq) == 0
+    assert rig.vq.broken
+    assert rig.bell.kick_count == 0
+    assert rig.add_one(2) == EIO
+    assert broken_reason(rig.vq) == "virtqueue 1: the transport refused a notification"
+
+
+# BAD_RING
+
+
+def _broken(kernel: str, used_id: int, *, event: bool = False) -> RingRig:
+    """A ring on which the device used an id that it must not."""
+    rig = RingRig(4, kernel, event=event)
+    rig.add([], [(0x1000, 1), (0x2000, 1)], token=1)
+    rig.device.use(used_id, 60)
+    assert virtqueue_get_buf_ctx(rig.vq) == NOTHING
+    return rig
+
+
+@pytest.mark.parametrize("used_id", [4, 5, 0xFFFFFFFF])
+@every_era
+def test_bad_ring_id_out_of_range(kernel: str, used_id: int) -> None:
+    """Sheet 5.4 step 5; section 13: id = num."""
+    rig = _broken(kernel, used_id)
+    assert broken_reason(rig.vq) == f"virtqueue 1: id {used_id} out of range"
+    assert rig.vq.last_used_idx == 0
+
+
+@pytest.mark.parametrize("used_id", [1, 2, 3])
+@every_era
+def test_bad_ring_id_that_is_no_head(kernel: str, used_id: int) -> None:
+    """Sheet 5.4 step 6: the middle of a chain (1) and free descriptors (2, 3)."""
+    rig = _broken(kernel, used_id)
+    assert broken_reason(rig.vq) == f"virtqueue 1: id {used_id} is not a head"
+    assert rig.vq.num_free == 2
+
+
+@every_era
+def test_bad_ring_id_repeated(kernel: str) -> None:
+    """Section 13: the same id twice; the first is good."""
+    rig = RingRig(4, kernel)
+    rig.add_one(1)
+    rig.device.place_used(0, 60)
+    rig.device.place_used(0, 60)
+    rig.device.publish()
+    assert virtqueue_get_buf_ctx(rig.vq) == (1, 60, 0)
+    assert broken_reason(rig.vq) is None
+    assert virtqueue_get_buf_ctx(rig.vq) == NOTHING
+    assert rig.vq.broken
+
+
+@both_suppressions
+@every_era
+def test_what_broken_means(kernel: str, event: bool) -> None:
+    """Sheet 5.4: no add, get, notify or callback; virtqueue_poll keeps promising work in 4.19 (sheet 9, no. 19)."""
+    rig = _broken(kernel, 3, event=event)
+    kicks = rig.bell.kick_count
+    assert rig.add_one(2) == EIO
+    assert virtqueue_get_buf_ctx(rig.vq) == NOTHING
+    assert virtqueue_notify(rig.vq) == 0
+    assert rig.bell.kick_count == kicks
+    assert vring_interrupt(rig.vq) == 0
+    assert virtqueue_poll(rig.vq, virtqueue_enable_cb_prepare(rig.vq)) == (1 if kernel == V4_19 else 0)
+
+
+# Callbacks
+
+
+@both_suppressions
+@every_era
+def test_used_event_follows_while_interrupts_are_wanted(kernel: str, event: bool) -> None:
+    """Sheet 5.4 step 8: used_event := last_used_idx, with or without EVENT_IDX."""
+    rig = RingRig(8, kernel, event=event)
+    for token in (1, 2, 3):
+        rig.add_one(token)
+    for head in (0, 1, 2):
+        rig.device.use(head, 0)
+    seen = []
+    for _ in range(3):
+        virtqueue_get_buf_ctx(rig.vq)
+        seen.append(rig.device.used_event)
+    assert seen == [1, 2, 3]
+
+
+@every_era
+def test_disable_cb_by_flags(kernel: str) -> None:
+    """SPLIT-V-13, SPLIT-V-12: avail flags 1, and used_event stays where it was."""
+    rig = RingRig(8, kernel)
+    rig.device.set_used_event(55)
+    virtqueue_disable_cb(rig.vq)
+    assert rig.device.avail_flags == 1
+    rig.add_one(1)
+    rig.device.use(0, 0)
+    virtqueue_get_buf_ctx(rig.vq)
+    assert rig.device.used_event == 55
+    assert virtqueue_enable_cb_prepare(rig.vq) == 1
+    assert (rig.device.avail_flags, rig.device.used_event) == (0, 1)
+
+
+@pytest.mark.parametrize(("kernel", "used_event"), [(V4_19, 55), (V6_1, 0), (V7_0, 0)])
+def test_disable_cb_under_event_idx(kernel: str, used_event: int) -> None:
+    """Sheet 5.6: the seed writes nothing, v5.14 and later used_event = 0; flags stay 0 in all (SPLIT-V-14)."""
+    rig = RingRig(8, kernel, event=True)
+    rig.device.set_used_event(55)
+    virtqueue_disable_cb(rig.vq)
+    assert (rig.device.avail_flags, rig.device.used_event) == (0, used_event)
+    rig.add_one(1)
+    rig.device.use(0, 0)
+    virtqueue_get_buf_ctx(rig.vq)
+    assert rig.device.used_event == used_event
+
+
+@pytest.mark.parametrize(("kernel", "used_event"), [(V4_19, 55), (V6_1, 1), (V7_0, 55)])
+def test_disable_cb_after_the_event_fired(kernel: str, used_event: int) -> None:
+    """Sheet 5.6, 9 no. 21: until v6.4 disable_cb returned before noting it, so that get_buf rewrote used_event."""
+    rig = RingRig(8, kernel, event=True)
+    rig.device.set_used_event(55)
+    rig.add_one(1)
+    rig.device.use(0, 0)
+    assert vring_interrupt(rig.vq) == 1
+    virtqueue_disable_cb(rig.vq)
+    assert rig.device.used_event == 55
+    virtqueue_get_buf_ctx(rig.vq)
+    assert rig.device.used_event == used_event
+
+
+@newer_eras
+def test_enabling_forgets_that_the_event_fired(kernel: str) -> None:
+    """Sheet 5.6: event_triggered is cleared in prepare and delayed; the next disable writes used_event = 0 again."""
+    for enable in (virtqueue_enable_cb_prepare, virtqueue_enable_cb_delayed):
+        rig = RingRig(8, kernel, event=True)
+        rig.add_one(1)
+        rig.device.use(0, 0)
+        vring_interrupt(rig.vq)
+        virtqueue_disable_cb(rig.vq)
+        virtqueue_get_buf_ctx(rig.vq)
+        enable(rig.vq)
+        assert rig.device.used_event == 1
+        virtqueue_disable_cb(rig.vq)
+        assert rig.device.used_event == 0
+
+
+@both_suppressions
+@every_era
+def test_enable_and_look_again(kernel: str, event: bool) -> None:
+    """SPLIT-V-29: what the device used between enabling and polling is seen; poll is inequality only (sheet 5.6)."""
+    rig = RingRig(8, kernel, event=event)
+    rig.add_one(1)
+    opaque = virtqueue_enable_cb_prepare(rig.vq)
+    assert virtqueue_poll(rig.vq, opaque) == 0
+    rig.device.use(0, 0)
+    assert virtqueue_poll(rig.vq, opaque) == 1
+
+
+@both_suppressions
+def test_interrupt_with_nothing_used_is_none_of_ours(event: bool) -> None:
+    """Sheet 5.6; SPLIT-V-16: spurious notifications are tolerated."""
+    rig = RingRig(8, event=event)
+    rig.add_one(1)
+    assert vring_interrupt(rig.vq) == 0
+    rig.device.use(0, 0)
+    assert vring_interrupt(rig.vq) == 1
+
+
+DELAYED = [(0, 0), (1, 0), (2, 1), (3, 2), (4, 3), (5, 3), (8, 6), (255, 191), (256, 192)]
+"""Outstanding buffers and the distance of used_event: sheet 11.5."""
+
+
+@pytest.mark.parametrize("start", [0, 100, 65400])
+@pytest.mark.parametrize(("outstanding", "distance"), DELAYED)
+def test_enable_cb_delayed_distances(outstanding: int, distance: int, start: int) -> None:
+    """Sheet 5.6, 11.5: three quarters of what is outstanding; 0 as soon as the device has used more than that."""
+    rig = RingRig(256, event=True, start=start)
+    rig.vq.avail_idx_shadow = (start + outstanding) & 0xFFFF
+    virtqueue_disable_cb(rig.vq)
+    rig.device.set_used_idx(start + distance)
+    assert virtqueue_enable_cb_delayed(rig.vq) == 1
+    assert rig.device.used_event == (start + distance) & 0xFFFF
+    rig.device.set_used_idx(start + distance + 1)
+    assert virtqueue_enable_cb_delayed(rig.vq) == 0
+
+
+def test_enable_cb_delayed_by_flags() -> None:
+    """Sheet 5.6: as prepare: avail flags 0."""
+    rig = RingRig(8)
+    virtqueue_disable_cb(rig.vq)
+    virtqueue_enable_cb_delayed(rig.vq)
+    assert rig.device.avail_flags == 0
+
+
+# Indices that wrap
+
+
+@both_suppressions
+@every_era
+def test_indices_wrap_at_65536(kernel: str, event: bool) -> None:
+    """SPLIT-B-05: both run free modulo 65536, the slot is idx mod N."""
+    rig = RingRig(4, kernel, event=event, start=65534)
+    rig.device.set_avail_event(65535)
+    kicks = []
+    for token in (1, 2, 3, 4):
+        rig.add_one(token)
+        kicks.append(virtqueue_kick_prepare(rig.vq))
+    assert rig.device.avail_idx == 2
+    assert [rig.device.avail_entry(slot) for slot in (2, 3, 0, 1)] == [0, 1, 2, 3]
+    assert kicks == ([0, 1, 0, 0] if event else [1, 1, 1, 1])
+    for token in (1, 2, 3, 4):
+        rig.device.use(rig.device.take(), 10 * token)
+    assert rig.device.used_idx == 2
+    got = [virtqueue_get_buf_ctx(rig.vq)[:2] for _ in range(5)]
+    assert got == [(1, 10), (2, 20), (3, 30), (4, 40), (0, 0)]
+    assert rig.device.used_event == 2
+
+
+# Taking back what was never used
+
+
+@pytest.mark.parametrize("indirect", [False, True])
+@every_era
+def test_detach_unused_buf(kernel: str, indirect: bool) -> None:
+    """Sheet 5.5: lowest head first, the index goes back and is published, in the end all descriptors are free."""
+    rig = RingRig(8, kernel, indirect=indirect, start=65535)
+    rig.add([], [(0x1000, 1), (0x2000, 2)], token=1)
+    rig.add_one(2)
+    rig.add([(0x3000, 1)], [(0x4000, 2)], token=3)
+    rig.device.use(rig.device.take(), 0)
+    assert virtqueue_get_buf_ctx(rig.vq)[0] == 1
+    rig.add_one(4)
+    # Token 4 has taken head 0 again.
+    indices = []
+    tokens = []
+    while token := virtqueue_detach_unused_buf(rig.vq):
+        tokens.append(token)
+        indices.append(rig.device.avail_idx)
+    assert tokens == [4, 2, 3]
+    assert indices == [2, 1, 0]
+    assert (rig.vq.num_free, rig.vq.mapped) == (8, 0)
+
+
+# Any order of operations
+
+
+class RingMachine(RuleBasedStateMachine):
+    """The driver's ring against a device that takes, uses and shows buffers in any order."""
+
+    @initialize(
+        num=st.sampled_from([1, 2, 4, 8, 16, 32]),
+        kernel=st.sampled_from(ERAS),
+        event=st.booleans(),
+        indirect=st.booleans(),
+        start=st.sampled_from([0, 32767, 65530]),
+    )
+    def begin(self, num: int, kernel: str, event: bool, indirect: bool, start: int) -> None:
+        self.rig = RingRig(num, kernel, event=event, indirect=indirect, start=start)
+        self.num = num
+        self.indirect = indirect
+        self.start = start
+        self.added = 0
+        self.slots: dict[int, int] = {}
+        """Descriptors each token in flight occupies."""
+        self.posted: deque[tuple[int, list[tuple[int, int, int]]]] = deque()
+        """Tokens made available and not yet taken, with their segments."""
+        self.taken: list[tuple[int, int]] = []
+        """(token, head) the device holds."""
+        self.shown: deque[tuple[int, int]] = deque()
+        """(token, length) used and not yet got."""
+
+    @rule(out=st.integers(0, 3), into=st.integers(0, 3), length=st.integers(0, 0xFFFFFFFF))
+    def add(self, out: int, into: int, length: int) -> None:
+        total = out + into
+        if total == 0:
+            return
+        token = self.added + 1
+        segments = [(0x100000 * token + 0x100 * n, (length + n) & 0xFFFFFFFF) for n in range(total)]
+        slots = 1 if self.indirect and total > 1 else total
+        free = self.num - sum(self.slots.values())
+        result = self.rig.add(segments[:out], segments[out:], token, ctx=token)
+        if slots > free:
+            assert result == ENOSPC
+            return
+        assert result == 0
+        self.added = token
+        self.slots[token] = slots
+        self.posted.append((token, [(*segment, 0 if n < out else 2) for n, segment in enumerate(segments)]))
+
+    @precondition(lambda self: self.posted)
+    @rule()
+    def take(self) -> None:
+        token, segments = self.posted.popleft()
+        head = self.rig.device.take()
+        assert self.rig.device.chain(head) == segments
+        self.taken.append((token, head))
+
+    @precondition(lambda self: self.taken)
+    @rule(which=st.integers(0, 31), length=st.integers(0, 0xFFFFFFFF))
+    def use(self, which: int, length: int) -> None:
+        token, head = self.taken.pop(which % len(self.taken))
+        self.rig.device.use(head, length)
+        self.shown.append((token, length))
+
+    @rule()
+    def get(self) -> None:
+        token, length, ctx = virtqueue_get_buf_ctx(self.rig.vq)
+        if not self.shown:
+            assert token == 0
+            return
+        assert (token, length) == self.shown.popleft()
+        assert ctx == token
+        del self.slots[token]
+
+    @rule()
+    def callbacks_off(self) -> None:
+        virtqueue_disable_cb(self.rig.vq)
+
+    @rule()
+    def callbacks_on(self) -> None:
+        opaque = virtqueue_enable_cb_prepare(self.rig.vq)
+        assert virtqueue_poll(self.rig.vq, opaque) == (1 if self.shown else 0)
+
+    @rule()
+    def kick(self) -> None:
+        assert virtqueue_kick(self.rig.vq) == 1
+
+    @invariant()
+    def nothing_is_lost(self) -> None:
+        vq = self.rig.vq
+        assert vq.num_free + sum(self.slots.values()) == self.num
+        assert self.rig.device.avail_idx == (self.start + self.added) & 0xFFFF
+        assert vq.broken == 0
+
+    def teardown(self) -> None:
+        if not hasattr(self, "rig"):
+            return
+        tokens = set()
+        while self.shown:
+            self.get()
+        while token := virtqueue_detach_unused_buf(self.rig.vq):
+            tokens.add(token)
+        assert tokens == set(self.slots)
+        assert (self.rig.vq.num_free, self.rig.vq.mapped) == (self.num, 0)
+
+
+RingMachine.TestCase.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
+TestRingInAnyOrder = RingMachine.TestCase
