@@ -9,6 +9,7 @@ import time
 from collections import defaultdict, deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from netemu.capture import CaptureReader, CaptureWriter, InterfaceInfo, InterfaceStatistics, Sink, open_capture
 from netemu.capture.formats import ENHANCED_HEADER, EPB_DROPCOUNT, FLAG_INBOUND, LINKTYPE_ETHERNET, LINKTYPE_USER0
@@ -272,7 +273,7 @@ class Replay:
                 drops=int.from_bytes(options.get(EPB_DROPCOUNT, b""), "little"),
             )
 
-    def summary(self) -> dict[str, object]:
+    def summary(self) -> dict[str, Any]:
         """Everything that was counted, as ``--json`` prints it."""
         nic, e = self.nic, self.nic.engine
         return {
