@@ -43,9 +43,7 @@ START = LITTLE.shb([USERAPPL]) + LITTLE.idb(1, 262144, [NANOSECONDS])
 
 
 @entry
-def record(
-    sink: i64, data: i64, tstamp: i64, caplen: i64, wire_len: i64, queue: i64, frame_id: i64, flags: i64
-) -> i64:
+def record(sink: i64, data: i64, tstamp: i64, caplen: i64, wire_len: i64, queue: i64, frame_id: i64, flags: i64) -> i64:
     """Record a frame as a data path would; 0 if there was no room."""
     at = sink_record(sink_at(sink), tstamp, caplen, wire_len, queue, frame_id, flags)
     if at == 0:
