@@ -39,14 +39,15 @@ EWMA_WEIGHT = 64
 
 
 @kernel
-def skb_page_frag_refill(rq: ReceiveQueue, size: i64) -> i64:
+def skb_page_frag_refill(rq: ReceiveQueue, size: i64, record: i64) -> i64:
     """Make sure the queue's block has ``size`` bytes left; 0, or ENOMEM.
 
-    A block that nobody else holds any more is cut from its start again; one that is too full is let go.
+    A block that nobody else holds any more is cut from its start again, unless its DMA record holds it; one that is
+    too full is let go.
     """
     if rq.alloc_frag != 0:
         page = page_at(rq.alloc_frag)
-        if page.refcount == 1:
+        if page.refcount == 1 and record == 0:
             rq.alloc_frag_offset = 0
         if rq.alloc_frag_offset + size <= page.size:
             return 0
@@ -63,7 +64,7 @@ def _cut(rq: ReceiveQueue, size: i64, record: i64) -> i64:
 
     A fresh block starts with its DMA record of ``record`` bytes.
     """
-    if skb_page_frag_refill(rq, size) != 0:
+    if skb_page_frag_refill(rq, size, record) != 0:
         return 0
     if rq.alloc_frag_offset == 0:
         rq.alloc_frag_offset = record
