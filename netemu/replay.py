@@ -9,6 +9,7 @@ import time
 from collections import defaultdict, deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from netemu.capture import CaptureReader, CaptureWriter, InterfaceInfo, InterfaceStatistics, Sink, open_capture
@@ -76,7 +77,7 @@ class Replay:
         self.seconds = 0.0
         self.interrupted = False
         self.reading = False
-        """It may be waiting for input: `stop` is then not enough, and a KeyboardInterrupt does no harm."""
+        """It may be waiting for a pipe: `stop` is then not enough, and a KeyboardInterrupt does no harm."""
         self._first_tstamp: int | None = None
         self._last_tstamp: int | None = None
         self._ring = options.encap == "virtio"
@@ -141,13 +142,14 @@ class Replay:
         return self.interrupted or (limit is not None and self.nic.engine.frames_in >= limit)
 
     def _play_file(self, path: str, progress: Callable[[CaptureReader], None] | None) -> None:
-        self.reading = True
+        waits = not Path(path).is_file()
+        self.reading = waits
         with open_capture(path) as reader:
             while not self._over:
                 if path == "-" and _input_pauses():
                     self.reading = False
                     self._catch_up()
-                    self.reading = True
+                    self.reading = waits
                 batch = reader.read_batch()
                 if batch is None:
                     break
@@ -155,7 +157,7 @@ class Replay:
                 self._play_batch(batch)
                 if progress is not None:
                     progress(reader)
-                self.reading = True
+                self.reading = waits
         self.reading = False
 
     def _play_batch(self, batch: FrameBatch) -> None:

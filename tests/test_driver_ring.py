@@ -230,6 +230,16 @@ def test_tables_of_buffers_in_flight_do_not_overlap() -> None:
         assert rig.device.chain(rig.device.take()) == wanted
 
 
+@pytest.mark.parametrize(("segments", "slots"), [(19, 1), (24, 1), (25, 25)])
+def test_the_longest_table(segments: int, slots: int) -> None:
+    """netemu's tables have 24 entries (a big buffer needs 19, sheet 2.2); what is longer is chained."""
+    rig = RingRig(32, indirect=True)
+    wanted = [(0x1000 * n, n, 2) for n in range(1, segments + 1)]
+    assert rig.add([], [(gpa, length) for gpa, length, _ in wanted], token=1) == 0
+    assert rig.vq.num_free == 32 - slots
+    assert rig.device.chain(rig.device.take()) == wanted
+
+
 def test_a_single_segment_needs_no_table() -> None:
     """Sheet 5.2 step 2: indirect only for more than one segment."""
     rig = RingRig(4, indirect=True)

@@ -71,12 +71,6 @@ def fail(message: str) -> int:
     return 1
 
 
-def _leave_output() -> None:
-    """Whoever read standard output has gone, or it is full: what is left in its buffer goes nowhere."""
-    if sys.stdout is not None:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-
-
 def main() -> None:
     """Run the command line: errors are one line on standard error, never a traceback."""
     for stream in (sys.stdout, sys.stderr):
@@ -97,13 +91,11 @@ def main() -> None:
         status = error.exit_code
     except NetemuError as error:
         status = fail(str(error))
-    except BrokenPipeError:
-        _leave_output()
-        status = 141
     except OSError as error:
-        # Errors of files are NetemuErrors by now: this is standard output on a full disk, say.
+        # Errors of files are NetemuErrors by now, and a reader that went away is click's: this is, say, a full disk.
         status = fail(f"{error.filename or 'standard output'}: {error.strerror or error}")
-        _leave_output()
+        if sys.stdout is not None:  # what is left in its buffer goes nowhere
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except KeyboardInterrupt:
         status = 130
     except MemoryError:

@@ -25,7 +25,7 @@ _INDENT = " " * 10
 _HEADING = f"{'frame':>7} {'time':>13} {'queue':>5} {'bytes':>7}  summary"
 
 
-@click.command(epilog="\b\nExamples:\n  netemu show out.pcapng\n  netemu show ring.pcapng --journey --frames 5")
+@click.command(epilog="\b\nExamples:\n  netemu show out.pcapng\n  netemu show ring.pcapng --frames 5")
 @click.argument("file", metavar="FILE")
 @click.option("--frames", metavar="N", type=click.IntRange(1), help="Stop after N frames.")
 @click.option(
@@ -47,7 +47,7 @@ def show(file: str, frames: int | None, journey: bool, as_json: bool) -> None:
             click.echo(json.dumps(row))
             continue
         if row["frame"] == 1:
-            click.echo(_HEADING)
+            click.echo(_HEADING[:width])
         for line in _lines(row, width, journey=journey):
             click.echo(line)
 

@@ -40,7 +40,8 @@ def wireshark() -> None:
 @wireshark.command(
     epilog=_example(
         "netemu wireshark install",
-        "netemu wireshark install --dir ./ws && WIRESHARK_CONFIG_DIR=./ws wireshark -C netemu ring.pcapng",
+        "netemu wireshark install --dir ./ws",
+        "WIRESHARK_CONFIG_DIR=./ws wireshark -C netemu ring.pcapng",
     )
 )
 @_directory_option
