@@ -31,8 +31,8 @@ class Struct(ctypes.Structure):
     def address(self) -> int:
         """Host address of the struct, for a kernel; valid while the object lives.
 
-        A struct with a field of this name (`Frame`, `Frag`, `Page`, `Segment`: where something lies) hides it; these are
-        made in arrays, whose ``address`` is that of the first.
+        A struct with a field of this name (`Frame`, `Frag`, `Page`, `Segment`: where something lies) hides it; these
+        are made in arrays, whose ``address`` is that of the first.
         """
         return ctypes.addressof(self)
 
