@@ -3,10 +3,10 @@
     from netemu import Nic, read_capture
 
     nic = Nic(mode="mergeable")
-    for skb in nic.receive(frame.data for frame in read_capture("pcaps/web.pcapng")):
-        print(len(skb.data), skb.skb.nr_frags, len(skb.buffers))
+    for received in nic.receive(frame.data for frame in read_capture("pcaps/web.pcapng")):
+        print(len(received.data), received.skb.nr_frags, len(received.buffers))
 
-The names below are imported when they are first used: NumPy and Numba take a while.
+The names below are imported when they are first used: NumPy takes a while.
 """
 
 from __future__ import annotations

@@ -21,8 +21,22 @@ goes on at the very same point when it is called again: all of its state is in `
 
 from __future__ import annotations
 
-from netemu.capture.formats import MAX_FRAME
+from netemu.capture.formats import FLAG_INBOUND, MAX_FRAME
 from netemu.capture.frames import FRAME_SIZE, Frame, frame_at
+from netemu.capture.ring import (
+    RING_BUFFERS,
+    RING_FEATURES_HIGH,
+    RING_FEATURES_LOW,
+    RING_FEATURES_VALID,
+    RING_FLAGS,
+    RING_FRAME_ID,
+    RING_HDR_LEN,
+    RING_PREFIX_LEN,
+    RING_PREFIX_LENGTH,
+    RING_PREFIX_VERSION,
+    RING_QUEUE,
+    RING_VERSION,
+)
 from netemu.capture.sink import SINK_NONE, sink_at, sink_count, sink_record
 from netemu.device.queue import (
     CHAIN_SIZE,
@@ -57,13 +71,6 @@ from netemu.virtio.notify import doorbell_at
 
 DONE = 0
 FLUSH = 1
-
-EPB_INBOUND = 1
-
-# The ring capture's prefix; docs/ring-capture-format.md describes it.
-RING_PREFIX_LEN = 32
-RING_PREFIX_VERSION = 1
-RING_FEATURES_VALID = 4
 
 REFILL_WAITS = 64
 """Times a frame waits for the delayed refill work before it counts as dropped for want of buffers."""
@@ -124,7 +131,7 @@ def _tap(e: Engine, skb: Skb, queue: i64, drops: i64) -> i64:
         sink_count(sink, skb.len)
         return 1
     sink.pending_drops = drops
-    target = sink_record(sink, skb.tstamp, skb.len, skb.wire_len, queue, skb.frame_id, EPB_INBOUND)
+    target = sink_record(sink, skb.tstamp, skb.len, skb.wire_len, queue, skb.frame_id, FLAG_INBOUND)
     if target == 0:
         return 0
     skb_copy_bits(skb, 0, target, skb.len)
@@ -239,18 +246,18 @@ def _ring_tap(e: Engine, dq: DeviceQueue, frame: Frame, queue: i64, hdr_len: i64
     sink = sink_at(e.sink)
     size = min(RING_PREFIX_LEN + hdr_len + frame.len, MAX_FRAME)
     wire_len = RING_PREFIX_LEN + hdr_len + frame.wire_len
-    at = sink_record(sink, frame.tstamp, size, wire_len, queue, e.frames_in + 1, EPB_INBOUND)
+    at = sink_record(sink, frame.tstamp, size, wire_len, queue, e.frames_in + 1, FLAG_INBOUND)
     if at == 0:
         return 0
-    store8(at, RING_PREFIX_VERSION)
-    store8(at + 1, RING_PREFIX_LEN)
-    store8(at + 2, RING_FEATURES_VALID)
-    store8(at + 3, hdr_len)
-    store16(at + 4, queue)
-    store16(at + 6, dq.taken)
-    store64(at + 8, e.frames_in + 1)
-    store64(at + 16, e.features_low)
-    store64(at + 24, e.features_high)
+    store8(at + RING_VERSION, RING_PREFIX_VERSION)
+    store8(at + RING_PREFIX_LENGTH, RING_PREFIX_LEN)
+    store8(at + RING_FLAGS, RING_FEATURES_VALID)
+    store8(at + RING_HDR_LEN, hdr_len)
+    store16(at + RING_QUEUE, queue)
+    store16(at + RING_BUFFERS, dq.taken)
+    store64(at + RING_FRAME_ID, e.frames_in + 1)
+    store64(at + RING_FEATURES_LOW, e.features_low)
+    store64(at + RING_FEATURES_HIGH, e.features_high)
     at += RING_PREFIX_LEN
     room = size - RING_PREFIX_LEN
     for n in range(dq.taken):
@@ -292,7 +299,7 @@ def _short(e: Engine, dq: DeviceQueue, frame: Frame, queue: i64, outcome: i64) -
         return
     if e.may_wait == 0 or (e.waited > 0 and (vi.refill_due < 0 or e.waited > REFILL_WAITS)):
         # A full ring that does not hold the frame never will. One that is not full is short of buffers because the
-        # guest had no turn yet, refills late (v4.19 waits for half a ring) or has no memory.
+        # guest had no turn yet, refills late (only when half a ring, or of its budget, is free) or has no memory.
         whole = outcome == NOT_ENOUGH and available(dq) == dq.num
         _drop(e, frame, queue, TOO_LONG if whole else NO_BUFFER)
         return

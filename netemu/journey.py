@@ -7,11 +7,13 @@ from collections.abc import Sequence
 from netemu.skb import CHECKSUM_COMPLETE, CHECKSUM_NONE, CHECKSUM_PARTIAL, CHECKSUM_UNNECESSARY
 from netemu.stack import reason_words
 from netemu.trace import BufferEvent, SkbEvent
+from netemu.ways import Lost
 
 PREFIX = "netemu: "
 """What each of these comments starts with, by which `netemu show` knows them."""
 
 _BUFFERS_SHOWN = 6
+_LOST_SHOWN = 8
 _CHECKSUM = {
     CHECKSUM_NONE: "nobody vouched for its checksum",
     CHECKSUM_UNNECESSARY: "the device vouched for its checksum",
@@ -53,3 +55,14 @@ def comment(buffers: Sequence[BufferEvent], skb: SkbEvent | None) -> str:
     """The whole comment; without ``skb`` (in a capture at the ring) only as far as the buffers."""
     text = PREFIX + buffers_in_words(buffers)
     return text if skb is None else f"{text}; {skb_in_words(skb)}"
+
+
+def lost_in_words(lost: Sequence[Lost]) -> list[str]:
+    """A line for each frame that was lost before the one at hand, the first few at least."""
+    lines = []
+    for frame in lost[:_LOST_SHOWN]:
+        why = "by the driver, see its counters" if frame.reason is None else f"{frame.reason.key}, {frame.reason.words}"
+        lines.append(f"{PREFIX}frame {frame.frame_id} was dropped on queue {frame.queue}: {why}")
+    if len(lost) > _LOST_SHOWN:
+        lines.append(f"{PREFIX}{len(lost) - _LOST_SHOWN} more frames were dropped here")
+    return lines

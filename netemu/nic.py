@@ -18,7 +18,7 @@ from netemu.driver.eras import DEFAULT_ERA
 from netemu.driver.ethtool import ethtool_statistics, netdev_statistics
 from netemu.driver.probe import SUPPORTED, VirtioNet
 from netemu.errors import ConfigError
-from netemu.jit import allocate, array_of
+from netemu.jit import Buffer, StructArray, allocate, array_of
 from netemu.memory import GuestMemory
 from netemu.pages import PAGE_SIZE
 from netemu.reasons import DropReason
@@ -28,6 +28,7 @@ from netemu.trace import BufferEvent, SkbEvent, TraceBuffers
 from netemu.virtio import features as f
 from netemu.virtio.features import FeatureSet
 from netemu.virtio.net import NetConfig
+from netemu.ways import Ways
 
 Mode = Literal["mergeable", "small", "big"]
 MODES: tuple[Mode, ...] = get_args(Mode)
@@ -168,32 +169,27 @@ class Nic:
         """Bring frames (bytes, or scapy packets) to the guest at time ``tstamp`` (ns); the skbs that come up.
 
         Frames that are dropped are missing from the list and counted in `dropped`. Raises `ConfigError` for a frame
-        over 262,144 bytes.
+        over 262,144 bytes; what came up before it is lost with the error.
         """
         before = self._sink, self._trace, bool(self.engine.ring_sink)
         trace = TraceBuffers(_TRACE_EVENTS, _TRACE_BYTES)
+        ways = Ways()
         self.attach(Sink(kind=SINK_NONE), trace)
         received: list[ReceivedSkb] = []
         try:
             for item in frames:
-                data = bytes(item)
-                if len(data) > MAX_FRAME:
-                    raise ConfigError(f"a frame has at most {MAX_FRAME} bytes, not {len(data)}")
-                memory = allocate(max(1, len(data)))
-                memory.array[: len(data)] = bytearray(data)
-                frame = array_of(Frame, 1)
-                frame[0].address = memory.address
-                frame[0].len = frame[0].wire_len = len(data)
-                frame[0].tstamp = tstamp
+                memory, frame = _laid_out(item, tstamp)
                 self.arrive(frame.address, 1)
                 while not self.run():
-                    received += _taken(trace)
-                if trace.struct.skb_count:
-                    received += _taken(trace)
+                    received += _taken(trace, ways)
+                del memory
             while not self.let_guest_run():
-                received += _taken(trace)
-            received += _taken(trace)
+                received += _taken(trace, ways)
+            received += _taken(trace, ways)
         finally:
+            # After an error frames may still lie in the ring: they are not left for the next caller.
+            while not self.let_guest_run():
+                trace.clear()
             self.attach(before[0], before[1], at_ring=before[2])
         return received
 
@@ -216,7 +212,7 @@ class Nic:
             driver.facts.ethtool,
             driver.receive_queues[:],
             driver.send_queues[:],
-            timeouts=driver.facts.name != "linux-4.19",
+            timeouts=driver.facts.tx_timeouts,
         )
 
     @property
@@ -249,19 +245,28 @@ class Nic:
         return rows
 
 
-def _taken(trace: TraceBuffers) -> list[ReceivedSkb]:
-    """What a trace holds, as objects of their own; only buffers whose skb is still to come stay in the trace."""
-    held = trace.struct
-    by_frame: dict[int, list[BufferEvent]] = {}
-    for event in trace.buffers[: held.buffer_count]:
-        by_frame.setdefault(event.frame_id, []).append(BufferEvent.from_buffer_copy(event))
+def _laid_out(item: bytes | Any, tstamp: int) -> tuple[Buffer, StructArray[Frame]]:
+    """A frame's bytes in memory that a kernel may read, and the `Frame` that names them."""
+    if isinstance(item, int):
+        raise ConfigError("receive takes a list of frames, not a single one")
+    data = bytes(item)
+    if len(data) > MAX_FRAME:
+        raise ConfigError(f"a frame has at most {MAX_FRAME} bytes, not {len(data)}")
+    memory = allocate(max(1, len(data)))
+    memory.array[: len(data)] = bytearray(data)
+    frame = array_of(Frame, 1)
+    frame[0].address = memory.address
+    frame[0].len = frame[0].wire_len = len(data)
+    frame[0].tstamp = tstamp
+    return memory, frame
+
+
+def _taken(trace: TraceBuffers, ways: Ways) -> list[ReceivedSkb]:
+    """The skbs of a trace, as objects of their own; the trace is empty afterwards."""
+    ways.take(trace)
     skbs = []
-    for skb in trace.skbs[: held.skb_count]:
+    for skb in trace.skbs[: trace.struct.skb_count]:
         data = trace.bytes.array[skb.offset : skb.offset + skb.len].tobytes()
-        buffers = tuple(by_frame.pop(skb.frame_id, ()))
-        skbs.append(ReceivedSkb(data, SkbEvent.from_buffer_copy(skb), buffers))
+        skbs.append(ReceivedSkb(data, SkbEvent.from_buffer_copy(skb), ways.buffers_of(skb.queue, skb.frame_id)))
     trace.clear()
-    for events in by_frame.values():
-        for event in events:
-            trace.keep(event)
     return skbs

@@ -6,7 +6,7 @@ from enum import IntEnum
 
 
 class DropReason(IntEnum):
-    """The reasons, each documented by who drops and which of Linux's counters moves."""
+    """The reasons; `words` says who drops, and which of Linux's counters moves."""
 
     NONE = 0
     NO_BUFFER = 1
@@ -35,9 +35,9 @@ _WORDS = {
     DropReason.TOO_LONG: "longer than all buffers the driver posts for one frame",
     DropReason.QUEUE_BROKEN: "the queue is broken or not set up",
     DropReason.SHORT_FRAME: "shorter than an Ethernet header (rx_length_errors)",
-    DropReason.LENGTH_ERROR: "used length beyond the buffer (rx_length_errors, drops)",
+    DropReason.LENGTH_ERROR: "a length the driver refuses: more than its buffers or an skb hold (drops)",
     DropReason.BUFFERS_MISSING: "the device used fewer buffers than num_buffers says (rx_length_errors, drops)",
-    DropReason.NO_MEMORY: "the guest had no memory for an skb (drops)",
+    DropReason.NO_MEMORY: "the guest had no memory for an skb",
     DropReason.BAD_HEADER: "virtio header that the driver refuses (rx_frame_errors)",
 }
 

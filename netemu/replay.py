@@ -6,23 +6,25 @@ import select
 import struct
 import sys
 import time
-from collections import defaultdict, deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args
 
 from netemu.capture import CaptureReader, CaptureWriter, InterfaceInfo, InterfaceStatistics, Sink, open_capture
 from netemu.capture.formats import ENHANCED_HEADER, EPB_DROPCOUNT, FLAG_INBOUND, LINKTYPE_ETHERNET, LINKTYPE_USER0
 from netemu.capture.frames import FrameBatch
 from netemu.capture.options import unpack_options
+from netemu.capture.ring import RingPrefix
 from netemu.capture.sink import SINK_NONE, SINK_PCAPNG
+from netemu.capture.writer import kind_of_path
 from netemu.driver.eras import DEFAULT_ERA
-from netemu.errors import ConfigError
+from netemu.errors import ConfigError, NetemuError
 from netemu.jit import allocate
-from netemu.journey import comment
+from netemu.journey import comment, lost_in_words
 from netemu.nic import DEFAULT_BURST, Mode, Nic
-from netemu.trace import BufferEvent, SkbEvent, TraceBuffers
+from netemu.trace import SkbEvent, TraceBuffers
+from netemu.ways import Ways
 
 _TRACE_EVENTS = 8192
 _TRACE_BYTES = 4 << 20
@@ -31,7 +33,9 @@ _BLOCK_HEAD = struct.Struct("<4xI4xIIII")
 """Of an enhanced packet block: its length, the timestamp's halves, captured bytes, bytes on the wire."""
 _PAUSE = 0.1
 """Seconds."""
-_FRAME_ID = struct.Struct("<8xQ")
+
+
+Encap = Literal["ethernet", "virtio"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +57,7 @@ class ReplayOptions:
     wait: bool = True
     limit: int | None = None
     loop: int = 1
-    encap: str = "ethernet"
+    encap: Encap = "ethernet"
     journey: bool = False
 
 
@@ -68,12 +72,17 @@ class Replay:
 
         ``kind`` is "pcap" or "pcapng" where the file's name does not say it. Raises `ConfigError` and `CaptureError`.
         """
+        if options.encap not in get_args(Encap):
+            raise ConfigError(f"no encapsulation is called {options.encap!r}; there are {', '.join(get_args(Encap))}")
+        if output is not None and options.journey and (kind or kind_of_path(output)) == "pcap":
+            raise ConfigError("a pcap file has no place for comments: write .pcapng for --journey")
         if options.loop < 1 or (options.limit is not None and options.limit < 0):
             raise ConfigError("loop is at least 1, and limit is not negative")
         self.options = options
         self.nic = Nic(
             options.mode, options.queue_size, options.queues, options.driver, burst=options.burst, wait=options.wait
         )
+        self._played = False
         self.seconds = 0.0
         self.interrupted = False
         self.reading = False
@@ -85,12 +94,9 @@ class Replay:
         if output is not None:
             link_type = LINKTYPE_USER0 if self._ring else LINKTYPE_ETHERNET
             self._writer = CaptureWriter(output, link_type, self._interface(), kind)
-            if options.journey and self._writer.kind == "pcap":
-                self._writer.close()
-                raise ConfigError("a pcap file has no place for comments: write .pcapng for --journey")
         self._journey = options.journey and self._writer is not None
         self._trace = TraceBuffers(_TRACE_EVENTS, _TRACE_BYTES) if self._journey else TraceBuffers()
-        self._way: dict[int, deque[BufferEvent]] = defaultdict(deque)
+        self._ways = Ways()
         self._sink = self._make_sink()
         self.nic.attach(self._sink, self._trace, at_ring=self._ring)
 
@@ -116,6 +122,9 @@ class Replay:
         Raises `CaptureError` for a fault of an input, after all frames before it were played and written, and for an
         output that cannot be written.
         """
+        if self._played:
+            raise NetemuError("a Replay plays once: build another one")
+        self._played = True
         started = time.perf_counter()
         try:
             for _ in range(self.options.loop):
@@ -215,8 +224,7 @@ class Replay:
     def _take_trace(self) -> None:
         """Write what the trace holds, each frame with its comment."""
         trace = self._trace.struct
-        for event in self._trace.buffers[: trace.buffer_count]:
-            self._way[event.queue].append(BufferEvent.from_buffer_copy(event))
+        self._ways.take(self._trace)
         if self._ring:
             self._write_ring_frames()
         else:
@@ -224,19 +232,13 @@ class Replay:
                 self._write_skb(skb)
         self._trace.clear()
 
-    def _buffers_of(self, queue: int, frame_id: int) -> list[BufferEvent]:
-        """Take the frame's buffers off the queue's list, with those of frames before it that never came up."""
-        way = self._way[queue]
-        while way and way[0].frame_id < frame_id:
-            way.popleft()
-        mine = []
-        while way and way[0].frame_id == frame_id:
-            mine.append(way.popleft())
-        return mine
+    def _comments(self, queue: int, frame_id: int, skb: SkbEvent | None) -> list[str]:
+        """What is said of a frame: its own way, and the frames lost before it."""
+        buffers = self._ways.buffers_of(queue, frame_id)
+        return [comment(buffers, skb), *lost_in_words(self._ways.lost_before(frame_id))]
 
     def _write_skb(self, skb: SkbEvent) -> None:
         assert self._writer is not None
-        text = comment(self._buffers_of(skb.queue, skb.frame_id), skb)
         data = self._trace.bytes.array[skb.offset : skb.offset + skb.len].tobytes()
         self._writer.write(
             data,
@@ -245,7 +247,7 @@ class Replay:
             queue=skb.queue,
             frame_id=skb.frame_id,
             flags=FLAG_INBOUND,
-            comments=[text],
+            comments=self._comments(skb.queue, skb.frame_id, skb),
             drops=skb.drops,
         )
 
@@ -261,17 +263,15 @@ class Replay:
             record = data[frame : frame + caplen]
             options = dict(unpack_options(data[frame + caplen + (-caplen & 3) : at + size - 4], "<"))
             at += size
-            (frame_id,) = _FRAME_ID.unpack_from(record)
-            queue = int.from_bytes(record[4:6], "little")
-            text = comment(self._buffers_of(queue, frame_id), None)
+            prefix = RingPrefix.unpack(record)
             self._writer.write(
                 record,
                 high << 32 | low,
                 wire_len,
-                queue=queue,
-                frame_id=frame_id,
+                queue=prefix.queue,
+                frame_id=prefix.frame_id,
                 flags=FLAG_INBOUND,
-                comments=[text],
+                comments=self._comments(prefix.queue, prefix.frame_id, None),
                 drops=int.from_bytes(options.get(EPB_DROPCOUNT, b""), "little"),
             )
 

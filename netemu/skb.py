@@ -151,6 +151,8 @@ def alloc_skb(pool: SkbPool) -> i64:
     skb.network_header = 0
     skb.transport_header = 0
     skb.queue_mapping = -1
+    skb.frame_id = 0
+    skb.vnet_hdr = 0
     return address
 
 

@@ -8,8 +8,6 @@ trace with capacity 0 is off and costs one comparison a frame.
 
 from __future__ import annotations
 
-import ctypes
-
 from netemu.jit import Buffer, Struct, StructArray, allocate, array_of, i64, kernel, pointer, struct
 from netemu.skb import Skb, skb_at, skb_copy_bits
 
@@ -177,11 +175,6 @@ class TraceBuffers:
             bytes=self.bytes.address,
             bytes_size=size,
         )
-
-    def keep(self, event: BufferEvent) -> None:
-        """Put one buffer event back into a trace that was cleared."""
-        ctypes.memmove(self.buffers[self.struct.buffer_count].address, event.address, ctypes.sizeof(BufferEvent))
-        self.struct.buffer_count += 1
 
     def clear(self) -> None:
         """Forget all events."""

@@ -1,4 +1,4 @@
-"""Rings that no driver should build: the queue breaks, for a reason, and nothing else happens (trap T21).
+"""Rings that no driver should build: the queue breaks, for a reason, and nothing else happens.
 
 No exception, no endless loop, and not a byte of guest memory written.
 """

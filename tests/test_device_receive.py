@@ -129,7 +129,7 @@ def test_exactly_as_much_room_as_needed() -> None:
 
 
 def test_rx_d_02_num_buffers_and_used_lengths_over_three_buffers() -> None:
-    """RX-D-03: all but the last are full. The sum of the lengths is header and frame (trap T3)."""
+    """RX-D-03: all but the last are full. The sum of the lengths is header and frame."""
     hand = Hand(*MERGEABLE)
     parts = [hand.buffer(100), hand.buffer(64), hand.buffer(100)]
     heads = [hand.rx.post(part) for part in parts]

@@ -10,12 +10,14 @@ import subprocess
 from collections import Counter
 from itertools import product
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 
+from netemu.capture.packets import read_packets
+from netemu.errors import ConfigError, NetemuError
 from netemu.nic import Mode
-from netemu.replay import Replay, ReplayOptions
+from netemu.replay import Encap, Replay, ReplayOptions
 from tests.replay_kit import (
     DROPS,
     FLAGS,
@@ -256,7 +258,7 @@ def test_a_time_beyond_2106_survives_a_ring_journey(tmp_path: Path) -> None:
     options = [(9, b"\x09")]
     file = LITTLE.shb() + LITTLE.idb(options=options) + LITTLE.epb(numbered(60, 1), late)
     (tmp_path / "in.pcapng").write_bytes(file)
-    for encap, journey in product(("ethernet", "virtio"), (False, True)):
+    for encap, journey in product(get_args(Encap), (False, True)):
         play(tmp_path / "in.pcapng", tmp_path / "out.pcapng", ReplayOptions(encap=encap, journey=journey))
         assert [packet.tstamp for packet in seen_in(tmp_path / "out.pcapng")] == [late]
 
@@ -317,8 +319,8 @@ def test_interface_statistics(tmp_path: Path) -> None:
 
 
 @needs("tshark", "capinfos")
-@pytest.mark.parametrize("encap", ["ethernet", "virtio"])
-def test_wiresharks_tools_read_all_that_is_noted(encap: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("encap", get_args(Encap))
+def test_wiresharks_tools_read_all_that_is_noted(encap: Encap, tmp_path: Path) -> None:
     output = tmp_path / "out.pcapng"
     options = ReplayOptions(mode="small", queues=4, encap=encap, journey=True)
     figures = play([FLOWS, SIZES, BAD, BASICS], output, options)
@@ -460,3 +462,31 @@ def test_the_options_of_the_command_reach_the_link(tmp_path: Path) -> None:
     records = seen_in(output)
     assert [record.data[44:] for record in records] == [frame.data for frame in (seen_in(BASICS) * 2)[:40]]
     assert all(record.comment.startswith("netemu: queue ") for record in records)
+
+
+def test_a_journey_names_the_frames_that_were_lost_before_one(tmp_path: Path) -> None:
+    """A runt that the driver drops, and a frame too long for small buffers, stand in the next frame's comments."""
+    frames = [numbered(60, 1), numbered(10, 2), numbered(2000, 3), numbered(60, 4)]
+    write_pcap(tmp_path / "in.pcap", frames)
+    play(tmp_path / "in.pcap", tmp_path / "out.pcapng", ReplayOptions(mode="small", journey=True))
+    first, second = (packet.comments for packet in read_packets(tmp_path / "out.pcapng"))
+    assert len(first) == 1
+    assert second[0].startswith("netemu: queue 0, used slot 2, 1 buffer")
+    assert second[1].startswith("netemu: frame 2 was dropped on queue 0: by the driver")
+    assert second[2].startswith("netemu: frame 3 was dropped on queue 0: too_long")
+    assert len(second) == 3
+
+
+def test_a_journey_into_pcap_is_refused_before_the_file_is_touched(tmp_path: Path) -> None:
+    output = tmp_path / "kept.pcap"
+    output.write_bytes(b"precious")
+    with pytest.raises(ConfigError, match="no place for comments"):
+        Replay(ReplayOptions(journey=True), str(output))
+    assert output.read_bytes() == b"precious"
+
+
+def test_a_replay_plays_once(tmp_path: Path) -> None:
+    job = Replay(ReplayOptions(), str(tmp_path / "out.pcapng"))
+    job.play([str(BASICS)])
+    with pytest.raises(NetemuError, match="plays once"):
+        job.play([str(BASICS)])

@@ -25,6 +25,7 @@ MAY_IMPORT = {
     "checksum": "jit",
     "skb": "checksum jit memory pages",
     "trace": "jit skb",
+    "ways": "reasons trace",
     "virtio": "errors jit",  # the specification: no packet, no Linux, no I/O
     "device": "errors jit memory virtio",  # the host: never the driver
     "driver": "errors jit memory pages reasons skb virtio",  # the guest: never the device
@@ -43,7 +44,7 @@ ONLY_IN = {"numba": "jit", "llvmlite": "jit", "click": "cli"}
 ONLY_WHEN_USED = {"scapy", "rich"}
 
 # The host, the guest and their protocols are fed bytes and time: files, sockets, clocks and threads are for others.
-NO_IO = {"checksum", "device", "driver", "engine", "memory", "pages", "skb", "stack", "trace", "virtio"}
+NO_IO = {"checksum", "device", "driver", "engine", "memory", "pages", "skb", "stack", "trace", "virtio", "ways"}
 IO = {"asyncio", "io", "os", "pathlib", "random", "select", "socket", "subprocess", "threading", "time"}
 
 # What a start of the command line must not load.

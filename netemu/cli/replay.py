@@ -104,7 +104,7 @@ def replay(
     loop: int,
     burst: int,
     no_buffer: str,
-    encap: str,
+    encap: Any,
     journey: bool,
     as_json: bool,
 ) -> None:
@@ -116,7 +116,7 @@ def replay(
     """
     _check_files(inputs, output, loop)
     _announce_compilation()
-    from netemu.replay import Replay, ReplayOptions  # noqa: PLC0415 - loads NumPy and Numba
+    from netemu.replay import Replay, ReplayOptions  # noqa: PLC0415 - loads NumPy
 
     options = ReplayOptions(
         mode=mode,
@@ -148,7 +148,7 @@ def replay(
 
 def _check_files(inputs: tuple[str, ...], output: str | None, loop: int) -> None:
     """Refuse what can be seen to be wrong before anything is loaded, and before OUT is made."""
-    from netemu.capture import open_capture, same_file  # noqa: PLC0415 - loads NumPy and Numba
+    from netemu.capture import open_capture, same_file  # noqa: PLC0415 - loads NumPy
 
     if "-" in inputs and (loop > 1 or inputs.count("-") > 1):
         raise ConfigError("standard input can be played only once: name a file to use --loop")

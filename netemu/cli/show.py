@@ -19,7 +19,6 @@ from netemu.errors import ConfigError
 if TYPE_CHECKING:
     from netemu.capture.packets import PacketRecord
 
-_RING_PREFIX = struct.Struct("<BBBBHHQQQ")
 _NSEC = 1_000_000_000
 _INDENT = " " * 10
 _HEADING = f"{'frame':>7} {'time':>13} {'queue':>5} {'bytes':>7}  summary"
@@ -54,7 +53,7 @@ def show(file: str, frames: int | None, journey: bool, as_json: bool) -> None:
 
 def _rows(file: str, frames: int | None) -> Iterator[dict[str, Any]]:
     """One row a frame, as plain values."""
-    from netemu.capture.formats import LINKTYPE_ETHERNET, LINKTYPE_USER0  # noqa: PLC0415 - loads NumPy and Numba
+    from netemu.capture.formats import LINKTYPE_ETHERNET, LINKTYPE_USER0  # noqa: PLC0415 - loads NumPy
     from netemu.capture.packets import read_packets  # noqa: PLC0415
 
     first: int | None = None
@@ -92,19 +91,23 @@ def _row(record: PacketRecord, first: int, *, is_ring: bool) -> dict[str, Any]:
 
 def _open_ring_frame(data: bytes) -> tuple[str, bytes]:
     """The virtio header in words, and the frame behind it; what cannot be read is said in words too."""
+    from netemu.capture.ring import RING_BIG_ENDIAN, RingPrefix  # noqa: PLC0415
     from netemu.virtio.net import flags_in_words, gso_in_words  # noqa: PLC0415
 
-    if len(data) < _RING_PREFIX.size:
-        return "ring prefix cut short", b""
-    version, prefix_len, flags, hdr_len, queue, buffers, _frame_id, _low, _high = _RING_PREFIX.unpack_from(data)
-    if version != 1 or prefix_len < _RING_PREFIX.size:
-        return f"ring prefix of an unknown version ({version})", b""
-    header = data[prefix_len : prefix_len + hdr_len]
+    try:
+        prefix = RingPrefix.unpack(data)
+    except ValueError as error:
+        return str(error), b""
+    hdr_len = prefix.hdr_len
+    header = data[prefix.prefix_len : prefix.prefix_len + hdr_len]
     if len(header) < hdr_len or hdr_len < 10:
         return "virtio header cut short", b""
-    order = ">" if flags & 2 else "<"
+    order = ">" if prefix.flags & RING_BIG_ENDIAN else "<"
     hdr_flags, gso_type, gso_hdr_len, gso_size, csum_start, csum_offset = struct.unpack_from(order + "BBHHHH", header)
-    parts = [f"queue {queue}, {buffers} buffer{'s' if buffers != 1 else ''}", f"header {hdr_len} B"]
+    parts = [
+        f"queue {prefix.queue}, {prefix.buffers} buffer{'s' if prefix.buffers != 1 else ''}",
+        f"header {hdr_len} B",
+    ]
     if hdr_len >= 12:
         parts.append(f"num_buffers {struct.unpack_from(order + 'H', header, 10)[0]}")
     parts += [f"flags {flags_in_words(hdr_flags)}", f"gso {gso_in_words(gso_type)}"]
@@ -112,7 +115,7 @@ def _open_ring_frame(data: bytes) -> tuple[str, bytes]:
         parts.append(f"hdr_len {gso_hdr_len}, gso_size {gso_size}")
     if hdr_flags & 1:
         parts.append(f"checksum from {csum_start} to {csum_start}+{csum_offset}")
-    return ", ".join(parts), data[prefix_len + hdr_len :]
+    return ", ".join(parts), data[prefix.prefix_len + hdr_len :]
 
 
 def _summary(data: bytes) -> str:

@@ -6,7 +6,7 @@ A `DeviceQueue` holds the indices the device moves. `pop_chain` takes the next a
 `Segment` per descriptor, with host addresses, behind those already taken; nothing is visible to the driver until
 `flush` publishes used entries, so chains can be put back (`unpop`) when they turn out not to suffice.
 
-Everything read from the ring is checked where it is used (trap T21): the available index may not run ahead of the
+Everything read from the ring is checked where it is used: the available index may not run ahead of the
 last one by more than the ring, a head must lie in the ring, a chain has a step limit, each segment goes through
 `translate`, and writable segments follow readable ones. What fails breaks the queue, as DEVICE_NEEDS_RESET would
 announce: it is not touched any more.
@@ -294,7 +294,7 @@ def disable_kicks(dq: DeviceQueue) -> None:
 def enable_kicks(dq: DeviceQueue, seen: i64) -> i64:
     """The device is about to wait for more chains than the ``seen`` that it knows of: ask for a kick, and look again.
 
-    Returns how many wait now: more than ``seen`` if some slipped in meanwhile (trap T5).
+    Returns how many wait now: more than ``seen`` if some slipped in meanwhile.
     """
     dq.wants_kick = 1
     if dq.event != 0:

@@ -29,7 +29,7 @@ def transmit_frame(dq: DeviceQueue, hdr_len: i64, target: i64, room: i64) -> i64
     """Copy the next frame the driver sent to ``target``, header first; its bytes, 0 if none waits, -1 if broken.
 
     A chain without a whole header and an Ethernet header, or longer than ``room``, is given back and skipped: -2. The
-    buffer is used with length 0, as the device writes nothing to it (trap T3).
+    buffer is used with length 0, as the device writes nothing to it.
     """
     if dq.num == 0:
         return 0

@@ -7,7 +7,7 @@ release in which Linux changed.
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass
 from typing import Literal
 
 from netemu.errors import ConfigError
@@ -85,10 +85,12 @@ era_at = pointer(Era)
 
 @dataclass(frozen=True, slots=True)
 class EraFacts:
-    """One row of the table; the fields of `Era`, and what only Python needs to know."""
+    """One column of the table; the fields of `Era`, and what only Python needs to know."""
 
     name: str
     ethtool: EthtoolStyle
+    tx_timeouts: bool
+    """ethtool -S lists the send queues' tx_timeouts (v5.17)."""
     need_ctrl_vq: tuple[int, ...]
     """Features that virtnet_validate refuses when they are offered without CTRL_VQ."""
     refill_at_half_ring: bool
@@ -121,8 +123,7 @@ class EraFacts:
 
     def struct(self) -> Era:
         """The facts for kernels."""
-        facts = asdict(self)
-        return Era(**{field.name: int(facts[field.name]) for field in fields(self)[3:]})
+        return Era(**{name: int(getattr(self, name)) for name in Era.dtype.names or ()})
 
 
 ERAS: dict[str, EraFacts] = {
@@ -131,6 +132,7 @@ ERAS: dict[str, EraFacts] = {
         EraFacts(
             name="linux-4.19",
             ethtool="4.19",
+            tx_timeouts=False,
             need_ctrl_vq=_NEED_CTRL_VQ,
             refill_at_half_ring=True,
             refill_work=True,
@@ -163,6 +165,7 @@ ERAS: dict[str, EraFacts] = {
         EraFacts(
             name="linux-6.1",
             ethtool="4.19",
+            tx_timeouts=True,
             need_ctrl_vq=_NEED_CTRL_VQ_6_1,
             refill_at_half_ring=False,
             refill_work=True,
@@ -195,6 +198,7 @@ ERAS: dict[str, EraFacts] = {
         EraFacts(
             name="linux-7.0",
             ethtool="6.10",
+            tx_timeouts=True,
             need_ctrl_vq=(*_NEED_CTRL_VQ_6_1, f.VQ_NOTF_COAL),
             refill_at_half_ring=False,
             refill_work=False,

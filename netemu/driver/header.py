@@ -24,8 +24,8 @@ from netemu.virtio.net import (
     HDR_GSO_TYPE,
     HDR_HASH_REPORT,
     HDR_HASH_VALUE,
+    HDR_LEN_HASH,
     HDR_LEN_MAX,
-    HDR_OUTER_TH_OFFSET,
     NEEDS_CSUM,
     UDP_TUNNEL_CSUM,
 )
@@ -191,7 +191,7 @@ def virtnet_receive_done(vi: VirtnetInfo, skb: Skb, hdr: i64, queue: i64) -> i64
             skb.ip_summed = CHECKSUM_UNNECESSARY
         if virtio_net_hdr_to_skb(skb, hdr, era) < 0:
             return -1
-    if vi.hdr_len >= HDR_OUTER_TH_OFFSET:
+    if vi.hdr_len >= HDR_LEN_HASH:
         set_hash(skb, hdr)
     if era.record_rx_queue != 0:
         skb.queue_mapping = queue

@@ -65,7 +65,7 @@ def free_old_xmit_skbs(sq: SendQueue) -> i64:
 
 @kernel
 def virtio_net_hdr_from_skb(skb: Skb, hdr: i64, hdr_len: i64) -> None:
-    """Write the header of a frame to be sent; num_buffers and what is not filled is 0 (trap T2)."""
+    """Write the header of a frame to be sent; num_buffers and what is not filled is 0."""
     memset(hdr, 0, hdr_len)
     if skb.gso_size != 0:
         store16(hdr + HDR_HDR_LEN, skb.len - skb.data_len)
@@ -79,7 +79,10 @@ def virtio_net_hdr_from_skb(skb: Skb, hdr: i64, hdr_len: i64) -> None:
 
 @kernel
 def xmit_skb(sq: SendQueue, address: i64) -> i64:
-    """Put one skb on the ring: header, linear part (one segment where the header fits in front of it), frags."""
+    """Put one skb on the ring: header, linear part (one segment where the header fits in front of it), frags.
+
+    The skb has no frag list: virtio_net does not offer NETIF_F_FRAGLIST, so no stack hands it one.
+    """
     vi = vi_at(sq.vi)
     skb = skb_at(address)
     own_head = skb.head_page == 0

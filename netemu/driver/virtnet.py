@@ -18,7 +18,6 @@ L1_CACHE_BYTES = 64
 MODE_SMALL = 0
 MODE_BIG = 1
 MODE_MERGEABLE = 2
-MODE_NAMES = {MODE_SMALL: "small", MODE_BIG: "big", MODE_MERGEABLE: "mergeable"}
 
 
 @struct

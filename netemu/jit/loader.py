@@ -60,19 +60,24 @@ def _digest(code: bytes) -> str:
 
 def _kept(path: Path | None) -> tuple[str, bytes] | None:
     """Symbol and code of a cache file; None where there is none, or one that is damaged."""
-    if path is None or not path.is_file():
+    if path is None:
         return None
-    head, _, code = path.read_bytes().partition(b"\n")
+    try:
+        head, _, code = path.read_bytes().partition(b"\n")
+    except OSError:
+        return None  # there is none yet, or somebody tidied up
     symbol, _, digest = head.decode(errors="replace").partition(" ")
     return (symbol, code) if digest == _digest(code) else None
 
 
 def _keep(path: Path, symbol: str, code: bytes) -> None:
     """Write a cache file in one step, so that processes that run side by side never see half of one."""
+    name = ""
     try:
         handle, name = tempfile.mkstemp(dir=path.parent)
         with os.fdopen(handle, "wb") as file:
             file.write(f"{symbol} {_digest(code)}\n".encode() + code)
         Path(name).replace(path)
-    except OSError:
-        return  # a full or read-only disk: the next run compiles again
+    except OSError:  # a full or read-only disk: the next run compiles again
+        if name:
+            Path(name).unlink(missing_ok=True)

@@ -33,7 +33,6 @@ IPPROTO_TCP = 6
 IPPROTO_UDP = 17
 
 _HEADER = 20
-_HEADER_MAX = 60
 _FRAGMENT_BITS = 0x3FFF
 """More-fragments flag and fragment offset."""
 _GSO_ECN = 0x80

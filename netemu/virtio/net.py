@@ -47,12 +47,15 @@ FLAG_NAMES = {
 GSO_NAMES = {GSO_NONE: "NONE", GSO_TCPV4: "TCPV4", GSO_UDP: "UDP", GSO_TCPV6: "TCPV6", GSO_UDP_L4: "UDP_L4"}
 GSO_BIT_NAMES = {GSO_UDP_TUNNEL_IPV4: "UDP_TUNNEL_IPV4", GSO_UDP_TUNNEL_IPV6: "UDP_TUNNEL_IPV6", GSO_ECN: "ECN"}
 
-LEGACY_HDR_LEN = 10
+# Lengths of the header, by what was negotiated.
+HDR_LEN_LEGACY = 10
+HDR_LEN_V1 = 12
+HDR_LEN_HASH = 20
+HDR_LEN_TUNNEL = 24
 HDR_LEN_MAX = 32
 
 # config.status
 LINK_UP = 1
-ANNOUNCE = 2
 
 
 def flags_in_words(flags: int) -> str:
@@ -70,16 +73,16 @@ def gso_in_words(gso_type: int) -> str:
 
 
 def header_length(features: FeatureSet) -> int:
-    """Bytes of virtio_net_hdr under a negotiated feature set; the same for both directions (RXB-V-04, trap T1)."""
+    """Bytes of virtio_net_hdr under a negotiated feature set; the same for both directions (RXB-V-04)."""
     if features.has_any(f.OUT_NET_HEADER, f.IPSEC):
         return HDR_LEN_MAX
     if features.has_any(f.HOST_UDP_TUNNEL_GSO, f.GUEST_UDP_TUNNEL_GSO):
-        return HDR_OUTER_NH_OFFSET
+        return HDR_LEN_TUNNEL
     if f.HASH_REPORT in features:
-        return HDR_OUTER_TH_OFFSET
+        return HDR_LEN_HASH
     if features.has_any(f.VERSION_1, f.MRG_RXBUF):
-        return HDR_HASH_VALUE
-    return LEGACY_HDR_LEN
+        return HDR_LEN_V1
+    return HDR_LEN_LEGACY
 
 
 @dataclass(slots=True)
