@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import HealthCheck, settings
+
+# No test is about time, and machines are shared: slow examples are no fault.
+settings.register_profile("netemu", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("netemu")
 
 
 @pytest.fixture
