@@ -197,6 +197,18 @@ def kfree_skb(address: i64) -> None:
 
 
 @kernel
+def _own_frag_bytes(skb: Skb) -> i64:
+    """Bytes in the skb's own frags: what is not linear and not in its frag list."""
+    own = skb.data_len
+    follower = skb.frag_list
+    while follower != 0:
+        part = skb_at(follower)
+        own -= part.len
+        follower = part.next
+    return own
+
+
+@kernel
 def _copy_frags(skb: Skb, skip: i64, target: i64, size: i64) -> i64:
     """Copy up to ``size`` bytes of ``skb``'s own frags, from offset ``skip`` on; return how many."""
     copied = 0
@@ -229,11 +241,7 @@ def skb_copy_bits(skb: Skb, offset: i64, target: i64, size: i64) -> i64:
         if copied == size:
             return 0
     skip = offset + copied - linear
-    own = skb.data_len
-    follower = skb.frag_list
-    while follower != 0:
-        own -= skb_at(follower).len
-        follower = skb_at(follower).next
+    own = _own_frag_bytes(skb)
     if skip < own:
         copied += _copy_frags(skb, skip, target + copied, size - copied)
         skip = 0
@@ -310,11 +318,7 @@ def skb_checksum(skb: Skb, offset: i64, size: i64, total: i64) -> i64:
         if done == size:
             return total
     skip = offset + done - linear
-    own = skb.data_len
-    follower = skb.frag_list
-    while follower != 0:
-        own -= skb_at(follower).len
-        follower = skb_at(follower).next
+    own = _own_frag_bytes(skb)
     if skip < own:
         total = _checksum_frags(skb, skip, size, done, total)
         done += min(own - skip, size - done)
