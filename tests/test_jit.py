@@ -257,3 +257,33 @@ def test_kernels_called_from_python_are_the_functions_they_were_written_as() -> 
     assert operate.py_func.__name__ == "operate"  # type: ignore[attr-defined]
     large = 2**80
     assert operate(OPS.index("arithmetic"), 0, large) == ((large >> 3) + large // 1000 + large % 1000) & 0xFFFFFFFF
+
+
+# Hooks.
+
+
+@entry
+def double_and_add(x: int, y: int) -> int:
+    return 2 * x + y
+
+
+@entry
+def call_it(address: int, x: int, y: int) -> int:
+    return jit.call2(address, x, y) + 1
+
+
+def test_compiled_code_calls_a_hook_through_its_address() -> None:
+    assert call_it(jit.hook(double_and_add), 20, 1) == 42
+
+
+def test_a_kernel_that_runs_as_plain_python_calls_the_plain_function_behind_the_same_address() -> None:
+    assert jit.call2(jit.hook(double_and_add), 20, 1) == 41
+
+
+def test_a_plain_function_is_a_hook_for_plain_python_and_keeps_its_address() -> None:
+    def seven(_x: int) -> int:
+        return 7
+
+    address = jit.hook(seven)
+    assert jit.call1(address, 0) == 7
+    assert jit.hook(seven) == address != 0

@@ -18,6 +18,7 @@ Theory of operation
 * **Entry points** (`entry`) are the few kernels that Python calls in earnest. They take integers only, release the GIL
   and their machine code is kept on disk, in a folder named after the hash of the package's source. A process that finds
   it there never imports Numba, which takes longer than to replay a million frames. Everything they call is a `kernel`.
+* **Hooks** (`netemu.jit.hooks`) are entry points that other kernels call through an address, chosen at set-up.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from collections.abc import Callable
 from typing import Any, TypeVar, cast
 
 from netemu.jit.entries import Entry
+from netemu.jit.hooks import call1, call2, call3, call4, call5, hook
 from netemu.jit.kernels import POINTERS, Kernel
 from netemu.jit.memory import LEDGER, Buffer, WildAccessError, allocate, i64
 from netemu.jit.mode import JIT
@@ -37,6 +39,7 @@ from netemu.jit.ops import (
     load16_acquire,
     load16be,
     load32,
+    load32_acquire,
     load32be,
     load64,
     memcpy,
@@ -88,7 +91,13 @@ __all__ = [
     "WildAccessError",
     "allocate",
     "array_of",
+    "call1",
+    "call2",
+    "call3",
+    "call4",
+    "call5",
     "entry",
+    "hook",
     "i64",
     "kernel",
     "pointer",
@@ -99,6 +108,7 @@ __all__ = [
     "load16_acquire",
     "load16be",
     "load32",
+    "load32_acquire",
     "load32be",
     "load64",
     "memcpy",

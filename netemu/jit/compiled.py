@@ -18,7 +18,7 @@ from numba.core.registry import CPUDispatcher
 from numba.core.typing import signature
 from numba.extending import lower_builtin, type_callable, typeof_impl
 
-from netemu.jit import ops
+from netemu.jit import hooks, ops
 from netemu.jit.kernels import POINTERS, Kernel
 from netemu.jit.structs import Struct
 
@@ -128,6 +128,9 @@ def _lower(function: Callable[..., Any], code: Callable[..., Any], arguments: in
         lambda _a: known,
         lambda _a, _b: known,
         lambda _a, _b, _c: known,
+        lambda _a, _b, _c, _d: known,
+        lambda _a, _b, _c, _d, _e: known,
+        lambda _a, _b, _c, _d, _e, _f: known,
     )
     type_callable(function)(lambda _context: typers[arguments])
     lower_builtin(function, *integers)(code)
@@ -206,6 +209,18 @@ def _memset(context: Any, builder: Any, _signature: Any, args: Any) -> Any:
     return context.get_dummy_value()
 
 
+def _call(_context: Any, builder: Any, _signature: Any, args: Any) -> Any:
+    """Call machine code in Numba's convention: pointers for result and exception, then the integers; see `hooks`."""
+    word = ir.IntType(64)
+    status_type = ir.IntType(32)
+    result = cgutils.alloca_once_value(builder, word(0))
+    error = cgutils.alloca_once(builder, _BYTE_POINTER)
+    kind = ir.FunctionType(status_type, [word.as_pointer(), _BYTE_POINTER.as_pointer(), *[word] * (len(args) - 1)])
+    status = builder.call(builder.inttoptr(args[0], kind.as_pointer()), [result, error, *args[1:]])
+    returned = builder.icmp_signed("==", status, status_type(0))
+    return builder.select(returned, builder.load(result), word(hooks.FAILED))
+
+
 _lower_load(ops.load8, 8)
 _lower_load(ops.load16, 16)
 _lower_load(ops.load32, 32)
@@ -213,6 +228,7 @@ _lower_load(ops.load64, 64)
 _lower_load(ops.load16be, 16, big=True)
 _lower_load(ops.load32be, 32, big=True)
 _lower_load(ops.load16_acquire, 16, "acquire")
+_lower_load(ops.load32_acquire, 32, "acquire")
 _lower_store(ops.store8, 8)
 _lower_store(ops.store16, 16)
 _lower_store(ops.store32, 32)
@@ -223,3 +239,6 @@ _lower_store(ops.store16_release, 16, "release")
 _lower(ops.fence, _fence, 0, types.none)
 _lower(ops.memcpy, _memcpy, 3, types.none)
 _lower(ops.memset, _memset, 3, types.none)
+_CALLS: tuple[Callable[..., Any], ...] = (hooks.call1, hooks.call2, hooks.call3, hooks.call4, hooks.call5)
+for _arity, _function in enumerate(_CALLS, start=1):
+    _lower(_function, _call, _arity + 1, types.int64)

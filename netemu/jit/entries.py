@@ -24,6 +24,7 @@ class Entry(Kernel):
         super().__init__(function)
         self.arguments = len(inspect.signature(function).parameters)
         self._code: Callable[..., int] | None = None
+        self._address = 0
         # Numba's calling convention: where the result goes, where an exception would, then the arguments.
         self._prototype = ctypes.CFUNCTYPE(
             ctypes.c_int32, ctypes.c_void_p, ctypes.c_void_p, *([ctypes.c_int64] * self.arguments)
@@ -48,7 +49,15 @@ class Entry(Kernel):
         name = f"{self.py_func.__module__}.{self.py_func.__qualname__}"
         # The folder's name stands for the package's source alone: an entry point outside of it is not kept.
         path = loader.path_of(name) if name.startswith("netemu.") else None
-        self._code = self._prototype(loader.address_of(path, self._compile))
+        self._address = loader.address_of(path, self._compile)
+        self._code = self._prototype(self._address)
+
+    @property
+    def address(self) -> int:
+        """Where its machine code begins, for `netemu.jit.hooks`."""
+        if self._code is None:
+            self.load()
+        return self._address
 
     def _compile(self) -> tuple[str, bytes]:
         from netemu.jit.compiled import compile_entry  # noqa: PLC0415 - loads Numba

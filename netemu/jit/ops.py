@@ -57,6 +57,11 @@ def load16_acquire(address: int) -> int:
     return _load(address, 2, "little")
 
 
+def load32_acquire(address: int) -> int:
+    """`load32`, before which nothing that follows is read."""
+    return _load(address, 4, "little")
+
+
 def store8(address: int, value: int) -> None:
     """Store the low byte of ``value``."""
     _store(address, value, 1, "little")
