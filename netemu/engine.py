@@ -22,7 +22,6 @@ goes on at the very same point when it is called again: all of its state is in `
 from __future__ import annotations
 
 from netemu.capture.formats import FLAG_INBOUND, MAX_FRAME
-from netemu.capture.frames import FRAME_SIZE, Frame, frame_at
 from netemu.capture.ring import (
     RING_BUFFERS,
     RING_FEATURES_HIGH,
@@ -62,6 +61,7 @@ from netemu.device.steering import select_queue
 from netemu.driver.poll import skb_recv_done, virtnet_poll
 from netemu.driver.refill import refill_work
 from netemu.driver.virtnet import RQ_SIZE, TAG_SIZE, napi_at, rq_at, tag_at, vi_at
+from netemu.frame import FRAME_SIZE, Frame, frame_at
 from netemu.jit import Struct, entry, i64, kernel, load64, memcpy, pointer, store8, store16, store64, struct
 from netemu.reasons import NO_BUFFER, QUEUE_BROKEN, TOO_LONG
 from netemu.skb import Skb, kfree_skb, skb_at, skb_copy_bits

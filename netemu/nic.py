@@ -11,13 +11,13 @@ import numpy.typing as npt
 
 from netemu import engine
 from netemu.capture.formats import MAX_FRAME
-from netemu.capture.frames import Frame
 from netemu.capture.sink import SINK_NONE, Sink
 from netemu.device.net import NetDevice
 from netemu.driver.eras import DEFAULT_ERA
 from netemu.driver.ethtool import ethtool_statistics, netdev_statistics
 from netemu.driver.probe import SUPPORTED, VirtioNet
 from netemu.errors import ConfigError
+from netemu.frame import Frame
 from netemu.jit import Buffer, StructArray, allocate, array_of
 from netemu.memory import GuestMemory
 from netemu.pages import PAGE_SIZE

@@ -12,11 +12,11 @@ from typing import Any
 
 import pytest
 
-from netemu.capture.frames import Frame
 from netemu.capture.sink import SINK_NONE, SINK_PCAP, SINK_PCAPNG, Sink
 from netemu.driver.eras import ERAS
 from netemu.driver.probe import SUPPORTED
 from netemu.errors import ConfigError
+from netemu.frame import Frame
 from netemu.jit import allocate, array_of
 from netemu.nic import MODES, Mode, Nic
 from netemu.pages import page_pool_at

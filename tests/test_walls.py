@@ -23,14 +23,15 @@ MAY_IMPORT = {
     "memory": "errors jit",
     "pages": "jit memory",
     "checksum": "jit",
+    "frame": "jit",
     "skb": "checksum jit memory pages",
     "trace": "jit skb",
     "ways": "reasons trace",
     "virtio": "errors jit",  # the specification: no packet, no Linux, no I/O
-    "device": "errors jit memory virtio",  # the host: never the driver
+    "device": "errors frame jit memory virtio",  # the host: never the driver
     "driver": "errors jit memory pages reasons skb virtio",  # the guest: never the device
     "stack": "checksum errors jit skb",  # protocols over skbs: nothing of virtio
-    "capture": "errors jit",  # files of frames: nothing of virtio or skbs
+    "capture": "errors frame jit",  # files of frames: nothing of virtio or skbs
     "wireshark": "errors",
 }
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from netemu.capture.formats import FLAG_INBOUND, FLAG_OUTBOUND, MAX_FRAME, link_type_name
-from netemu.capture.frames import FRAME_SIZE, CapturedFrame, Frame, FrameBatch, frame_at
+from netemu.capture.frames import CapturedFrame, FrameBatch
 from netemu.capture.packets import PacketRecord, read_packets
 from netemu.capture.parsing import Interface
 from netemu.capture.reader import CaptureReader, open_capture, read_capture
@@ -17,10 +17,7 @@ __all__ = [
     "PacketRecord",
     "CaptureReader",
     "Interface",
-    "Frame",
     "FrameBatch",
-    "FRAME_SIZE",
-    "frame_at",
     "CapturedFrame",
     "CaptureWriter",
     "InterfaceInfo",

@@ -9,36 +9,15 @@ import numpy as np
 import numpy.typing as npt
 
 from netemu.capture.window import Window
-from netemu.jit import Struct, allocate, i64, pointer, struct
+from netemu.frame import FRAME_SIZE, Frame
+from netemu.jit import allocate
 
 BATCH_FRAMES = 8192
 """Most frames of one batch."""
 
 
-@struct
-class Frame(Struct):
-    """One frame of a batch. Lengths in bytes."""
-
-    address: i64
-    """Host address of its first byte."""
-    len: i64
-    """Bytes that were captured."""
-    wire_len: i64
-    """Bytes it had on the wire: more than ``len`` where the capture was snapped."""
-    tstamp: i64
-    """ns since 1970; 0 where the format records none (simple packet blocks)."""
-    interface: i64
-    """Which interface of the file it came from, from 0, counted over all sections."""
-    id: i64
-    """Its number in the file, from 1."""
-
-
-frame_at = pointer(Frame)
-FRAME_SIZE = Frame.dtype.itemsize
-
-
 class CapturedFrame(NamedTuple):
-    """One frame for Python; the fields are those of `Frame`, with the bytes themselves as ``data``."""
+    """One frame for Python; the fields are those of `netemu.frame.Frame`, with the bytes themselves as ``data``."""
 
     data: bytes
     tstamp: int
@@ -64,7 +43,7 @@ class FrameBatch:
     def frames(self) -> Iterator[CapturedFrame]:
         """The frames as Python objects with copies of their bytes."""
         memory, base = self._window.memory, self._window.address
-        for address, size, wire_len, tstamp, interface, number in self._fields[: self.count].tolist():
+        for address, size, wire_len, tstamp, interface, number, _ in self._fields[: self.count].tolist():
             start = address - base
             yield CapturedFrame(bytes(memory[start : start + size]), tstamp, wire_len, interface, number)
 
@@ -73,6 +52,6 @@ class FrameBatch:
         return self._fields[name][: self.count]
 
     def put(self, frame: tuple[int, int, int, int, int, int]) -> None:
-        """Make this a batch of one frame, whose fields are those of `Frame`."""
-        self._fields[0] = frame
+        """Make this a batch of one frame, whose fields are those of `Frame` but the last."""
+        self._fields[0] = (*frame, 0)
         self.count = 1

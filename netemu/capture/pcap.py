@@ -14,7 +14,6 @@ from netemu.capture.formats import (
     PCAP_MODIFIED_RECORD_HEADER,
     PCAP_RECORD_HEADER,
 )
-from netemu.capture.frames import FRAME_SIZE, frame_at
 from netemu.capture.parsing import (
     PARSE_FULL,
     PARSE_MORE,
@@ -29,6 +28,7 @@ from netemu.capture.parsing import (
     word32,
 )
 from netemu.capture.window import Window
+from netemu.frame import FRAME_SIZE, frame_at
 from netemu.jit import entry, i64
 
 _LINK_TYPE_MASK = 0x03FF_FFFF
@@ -74,6 +74,7 @@ def parse_pcap(address: i64) -> i64:
         frame.tstamp = word32(at, big) * NSEC_PER_SEC + word32(at + 4, big) * scale
         frame.interface = 0
         frame.id = number
+        frame.vnet = 0
         number += 1
         count += 1
         out += FRAME_SIZE

@@ -33,7 +33,6 @@ from netemu.capture.formats import (
     NSEC_PER_SEC,
     SIMPLE_HEADER,
 )
-from netemu.capture.frames import FRAME_SIZE, frame_at
 from netemu.capture.options import text, unpack_options
 from netemu.capture.parsing import (
     PARSE_FULL,
@@ -50,6 +49,7 @@ from netemu.capture.parsing import (
 )
 from netemu.capture.window import Window
 from netemu.errors import CaptureError
+from netemu.frame import FRAME_SIZE, frame_at
 from netemu.jit import Struct, StructArray, array_of, entry, i64, load16, load16be, pointer, struct
 
 _PACKET_BLOCKS = (BLOCK_ENHANCED_PACKET, BLOCK_SIMPLE_PACKET, BLOCK_PACKET)
@@ -160,6 +160,7 @@ def parse_pcapng(address: i64) -> i64:
         frame.tstamp = tstamp
         frame.interface = state.first_interface + interface
         frame.id = number
+        frame.vnet = 0
         number += 1
         count += 1
         out += FRAME_SIZE

@@ -2,7 +2,7 @@
 
 What only some set-ups need (a user's XDP program, GRO, quirks, the protocol stack) is not compiled into every kernel
 that might want it: it is an `netemu.jit.entry` of its own, `hook` gives its address, a struct keeps that in a field (0:
-none), and a kernel calls it with `call1` to `call5`. A call costs some nanoseconds; one that is not there, a comparison.
+none), and a kernel calls it with `call1` to `call5`. A call costs nanoseconds; one that is not there, a comparison.
 """
 
 from __future__ import annotations
