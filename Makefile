@@ -5,7 +5,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 JOBS   ?= 2
 
-.PHONY: demo test lint format bench lock clean
+.PHONY: demo test conformance lint format bench lock clean
 
 # A capture of Linux's own TCP, frames to 64 kB, through the virtio-net receive path.
 demo: $(VENV)/installed
@@ -15,6 +15,10 @@ demo: $(VENV)/installed
 
 test: $(VENV)/installed-test
 	$(BIN)/python -m pytest -n $(JOBS) --dist worksteal
+
+# Which clauses of the specification have a test, and which do not apply.
+conformance: $(VENV)/installed-test
+	$(BIN)/python -m tests.conformance
 
 lint: $(VENV)/installed-test
 	$(BIN)/ruff check
