@@ -319,7 +319,7 @@ def _arrive(e: Engine) -> i64:
     queue = select_queue(frame.address, frame.len, e.queues)
     dq = device_queue_at(e.device_queues + queue * _QUEUE_PAIR)
     side = receive_side_at(e.side)
-    outcome = receive_frame(dq, side, frame.address, frame.len)
+    outcome = receive_frame(dq, side, frame.address, frame.len, frame.vnet)
     if outcome != RECEIVED:
         if outcome == BROKEN:
             _drop(e, frame, queue, QUEUE_BROKEN)

@@ -52,6 +52,8 @@ class Ring:
         self.avail_idx = 0
         self.seen_idx = 0
         self._free = 0
+        self.posted: list[int] = []
+        """Address of the first part of every chain that `post` made, in order."""
 
     @property
     def addresses(self) -> RingAddresses:
@@ -98,6 +100,7 @@ class Ring:
         """Make a chain of ``parts`` available in fresh descriptors; its head."""
         slots = [(self._free + n) % self.num for n in range(len(parts))]
         self._free += len(parts)
+        self.posted.append(parts[0].gpa)
         head = self.chain(parts, slots)
         self.expose(head)
         return head

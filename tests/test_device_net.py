@@ -139,7 +139,7 @@ def test_a_driver_that_goes_on_after_a_veto_has_no_device() -> None:
 
 def receive(hand: Hand) -> int:
     frame = HostFrame(bytes(60))
-    outcome = int(r.receive_frame(hand.rx_queue, hand.side, frame.address, frame.size))
+    outcome = int(r.receive_frame(hand.rx_queue, hand.side, frame.address, frame.size, 0))
     if outcome == r.RECEIVED:
         r.publish(hand.rx_queue)
     return outcome
@@ -157,10 +157,10 @@ def test_stat_d_01_02_no_buffer_is_taken_and_nobody_called_before_driver_ok() ->
     ring.expose(0)
     before = memory.snapshot()
     frame = HostFrame(bytes(60))
-    assert r.receive_frame(net.queues[0], net.side, frame.address, frame.size) == r.BROKEN
+    assert r.receive_frame(net.queues[0], net.side, frame.address, frame.size, 0) == r.BROKEN
     assert (memory.snapshot(), bell.call_count) == (before, 0)
     net.set_status(ACKNOWLEDGE | DRIVER | FEATURES_OK | DRIVER_OK)
-    assert r.receive_frame(net.queues[0], net.side, frame.address, frame.size) == r.RECEIVED
+    assert r.receive_frame(net.queues[0], net.side, frame.address, frame.size, 0) == r.RECEIVED
     r.publish(net.queues[0])
     assert (ring.take_used(), bell.call_count) == ([(0, 72)], 1)
 
@@ -294,7 +294,7 @@ def test_split_v_01_a_ring_that_cannot_be_is_refused_and_the_queue_stays_off(
     net.set_status(ACKNOWLEDGE | DRIVER | FEATURES_OK | DRIVER_OK)
     frame = HostFrame(bytes(60))
     assert [dq.num for dq in net.queues] == [0, 0]
-    assert r.receive_frame(net.queues[0], net.side, frame.address, frame.size) == r.BROKEN
+    assert r.receive_frame(net.queues[0], net.side, frame.address, frame.size, 0) == r.BROKEN
 
 
 def test_rings_may_reach_to_the_last_byte_of_memory() -> None:

@@ -50,7 +50,7 @@ HEADERS = [
 def arrive(hand: Hand, frame: bytes, *, publish: bool = True) -> int:
     """A frame reaches the device; what became of it."""
     source = HostFrame(frame)
-    outcome = int(r.receive_frame(hand.rx_queue, hand.side, source.address, source.size))
+    outcome = int(r.receive_frame(hand.rx_queue, hand.side, source.address, source.size, 0))
     if outcome == r.RECEIVED and publish:
         r.publish(hand.rx_queue)
     return outcome
@@ -421,3 +421,21 @@ def test_whatever_lies_in_the_ring_only_posted_buffers_are_written_and_the_call_
         assert after == before
     if outcome == r.BROKEN:
         assert hand.rx_queue.broken
+
+
+# Headers that say something.
+
+
+def test_a_header_is_copied_in_front_of_its_frame_and_only_of_that_frame() -> None:
+    """RX-D-02: num_buffers is the device's own, whatever the header that came with the frame says."""
+    hand = Hand(*MERGEABLE, HASH_REPORT)
+    for _ in range(2):
+        hand.rx.post(hand.buffer(200))
+    words = bytes(range(1, 33))
+    template, frame = HostFrame(words), HostFrame(pattern(100))
+    for vnet in (template.address, 0):
+        assert r.receive_frame(hand.rx_queue, hand.side, frame.address, frame.size, vnet) == r.RECEIVED
+        r.publish(hand.rx_queue)
+    first, second = (hand.memory.read(gpa, 120) for gpa in hand.rx.posted[:2])
+    assert first == words[:10] + b"\1\0" + words[12:20] + pattern(100)
+    assert second == header(20, 1) + pattern(100)

@@ -24,12 +24,13 @@ MAY_IMPORT = {
     "pages": "jit memory",
     "checksum": "jit",
     "frame": "jit",
+    "quirks": "errors jit",
     "skb": "checksum jit memory pages",
     "trace": "jit skb",
     "ways": "reasons trace",
     "virtio": "errors jit",  # the specification: no packet, no Linux, no I/O
-    "device": "errors frame jit memory virtio",  # the host: never the driver
-    "driver": "errors jit memory pages reasons skb virtio",  # the guest: never the device
+    "device": "errors frame jit memory quirks virtio",  # the host: never the driver
+    "driver": "errors jit memory pages quirks reasons skb virtio",  # the guest: never the device
     "stack": "checksum errors jit skb",  # protocols over skbs: nothing of virtio
     "capture": "errors frame jit",  # files of frames: nothing of virtio or skbs
     "wireshark": "errors",

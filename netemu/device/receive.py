@@ -17,8 +17,8 @@ from netemu.device.queue import (
     take_kick,
     unpop,
 )
-from netemu.jit import Struct, i64, kernel, memcpy, pointer, store16, struct
-from netemu.virtio.net import HDR_NUM_BUFFERS
+from netemu.jit import Struct, i64, kernel, memcpy, memset, pointer, store16, struct
+from netemu.virtio.net import HDR_LEN_MAX, HDR_NUM_BUFFERS
 
 RECEIVED = 0
 NO_BUFFERS = 1
@@ -34,7 +34,9 @@ class ReceiveSide(Struct):
     hdr_len: i64
     mergeable: i64
     header: i64
-    """Host address of HDR_LEN_MAX bytes, all zero but num_buffers: the header of the frame at hand."""
+    """Host address of HDR_LEN_MAX bytes: the header of the frame at hand."""
+    header_used: i64
+    """The header at hand is not all zeros behind num_buffers: a frame that brings none needs it cleared first."""
 
 
 receive_side_at = pointer(ReceiveSide)
@@ -124,11 +126,23 @@ def fill(dq: DeviceQueue, side: ReceiveSide, frame: i64, length: i64) -> None:
 
 
 @kernel
-def receive_frame(dq: DeviceQueue, side: ReceiveSide, frame: i64, length: i64) -> i64:
-    """Bring one frame to the driver: RECEIVED and published, or why not (see `collect`), and then nothing happened.
+def _take_header(side: ReceiveSide, vnet: i64) -> None:
+    """Make the header at hand a copy of the one at ``vnet``, or all zeros where that is 0 (but for num_buffers)."""
+    if vnet != 0:
+        memcpy(side.header, vnet, HDR_LEN_MAX)
+        side.header_used = 1
+    elif side.header_used != 0:
+        memset(side.header, 0, HDR_LEN_MAX)
+        side.header_used = 0
 
-    The header is all zeros but num_buffers: no offload is claimed, so the frame has to be complete (RX-D-05, RX-D-26).
-    The caller notifies (`notify`), which lets it do so once for several frames.
+
+@kernel
+def receive_frame(dq: DeviceQueue, side: ReceiveSide, frame: i64, length: i64, vnet: i64) -> i64:
+    """Bring one frame to the driver: RECEIVED and ready to `publish`, or why not (see `collect`).
+
+    The header is that at host address ``vnet`` (HDR_LEN_MAX bytes), which says what is left to do; its num_buffers
+    is the device's own. With ``vnet`` 0 it is all zeros but num_buffers: no offload is claimed, so the frame has to
+    be complete (RX-D-05, RX-D-26).
     """
     if dq.num == 0 or dq.broken != 0:
         return BROKEN
@@ -139,6 +153,7 @@ def receive_frame(dq: DeviceQueue, side: ReceiveSide, frame: i64, length: i64) -
         # There are buffers again: whether the driver kicked or not, it need not go on doing so.
         take_kick(dq)
         disable_kicks(dq)
+    _take_header(side, vnet)
     fill(dq, side, frame, length)
     return RECEIVED
 
