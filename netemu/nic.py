@@ -18,12 +18,12 @@ from netemu.driver.ethtool import ethtool_statistics, netdev_statistics
 from netemu.driver.probe import SUPPORTED, VirtioNet
 from netemu.errors import ConfigError
 from netemu.frame import Frame
-from netemu.jit import Buffer, StructArray, allocate, array_of
+from netemu.jit import Buffer, StructArray, allocate, array_of, hook
 from netemu.memory import GuestMemory
 from netemu.pages import PAGE_SIZE
 from netemu.reasons import DropReason
 from netemu.skb import MAX_SKB_FRAGS
-from netemu.stack import ProtocolStack
+from netemu.stack import ProtocolStack, deliver
 from netemu.trace import BufferEvent, SkbEvent, TraceBuffers
 from netemu.virtio import features as f
 from netemu.virtio.features import FeatureSet
@@ -129,6 +129,7 @@ class Nic:
             side=self.device.side.address,
             device_queues=self.device.queues.address,
             stack=self.stack.address,
+            deliver=hook(deliver),
             sink=self._sink.address,
             features_low=features & (1 << 64) - 1,
             features_high=features >> 64,

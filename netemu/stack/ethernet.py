@@ -5,14 +5,14 @@ After Linux's __netif_receive_skb_core. Every VLAN is taken as one that the host
 
 from __future__ import annotations
 
-from netemu.jit import i64, kernel, load16be
-from netemu.skb import Skb, skb_header_pointer
+from netemu.jit import entry, i64, kernel, load16be
+from netemu.skb import Skb, skb_at, skb_header_pointer
 from netemu.stack.arp import arp_rcv
 from netemu.stack.ipv4 import ip_rcv
 from netemu.stack.ipv6 import ipv6_rcv
 from netemu.stack.mib import count_at
 from netemu.stack.reasons import HDR_TRUNC, OTHERHOST, UNHANDLED_PROTO
-from netemu.stack.state import L4_SCRATCH, PACKET_OTHERHOST, Stack
+from netemu.stack.state import L4_SCRATCH, PACKET_OTHERHOST, Stack, stack_at
 
 ETH_HLEN = 14
 ETH_P_802_3 = 1
@@ -82,3 +82,9 @@ def netif_receive_skb(stack: Stack, skb: Skb) -> i64:
     verdict = _deliver(stack, skb)
     count_at(stack.reasons, verdict)
     return verdict
+
+
+@entry
+def deliver(stack: i64, skb: i64) -> i64:
+    """`netif_receive_skb` by addresses: the hook through which a loop hands up without compiling all protocols."""
+    return netif_receive_skb(stack_at(stack), skb_at(skb))

@@ -1,0 +1,114 @@
+"""A frame reaches the device: queue, buffers, interrupt; or it waits for buffers, or is dropped."""
+
+from __future__ import annotations
+
+from netemu.capture.sink import SINK_NONE, sink_at
+from netemu.device.queue import DeviceQueue, available, device_queue_at, unpop
+from netemu.device.receive import (
+    BROKEN,
+    DOES_NOT_FIT,
+    NOT_ENOUGH,
+    RECEIVED,
+    publish,
+    receive_frame,
+    receive_side_at,
+    wait_for_buffers,
+)
+from netemu.device.steering import select_queue
+from netemu.driver.poll import skb_recv_done
+from netemu.driver.virtnet import RQ_SIZE, TAG_SIZE, rq_at, tag_at, vi_at
+from netemu.engine.state import DONE, FLUSH, QUEUE_PAIR, Engine
+from netemu.engine.taps import ring_tap, trace_buffers
+from netemu.frame import FRAME_SIZE, Frame, frame_at
+from netemu.jit import i64, kernel, load64, store64
+from netemu.reasons import NO_BUFFER, QUEUE_BROKEN, TOO_LONG
+from netemu.trace import trace_at, trace_drop, trace_has_room
+from netemu.virtio.notify import doorbell_at
+
+REFILL_WAITS = 64
+"""Times a frame waits for the delayed refill work before it counts as dropped for want of buffers."""
+
+
+@kernel
+def _drop(e: Engine, frame: Frame, queue: i64, reason: i64) -> None:
+    """The device could not bring a frame to the driver: count it, and go on with the next."""
+    at = e.device_drops + reason * 8
+    store64(at, load64(at) + 1)
+    e.lost += 1
+    if e.ring_sink != 0:
+        sink_at(e.sink).pending_drops += 1
+    trace = trace_at(e.trace)
+    if trace.capacity != 0:
+        trace_drop(trace, e.frames_in + 1, queue, reason, frame.tstamp, frame.len)
+    _next_frame(e, frame)
+
+
+@kernel
+def _next_frame(e: Engine, frame: Frame) -> None:
+    """One more frame has arrived, wherever it went; a burst of them gives the guest its turn."""
+    e.next += 1
+    e.waited = 0
+    e.frames_in += 1
+    e.bytes_in += frame.len
+    e.in_burst += 1
+    if e.in_burst >= e.burst:
+        e.in_burst = 0
+        e.softirq = 1
+
+
+@kernel
+def _short(e: Engine, dq: DeviceQueue, frame: Frame, queue: i64, outcome: i64) -> None:
+    """There were not enough buffers: let the guest run and try again, or drop the frame when that cannot help."""
+    vi = vi_at(e.vi)
+    if wait_for_buffers(dq) != 0:
+        return
+    if e.may_wait == 0 or (e.waited > 0 and (vi.refill_due < 0 or e.waited > REFILL_WAITS)):
+        # A full ring that does not hold the frame never will. One that is not full is short of buffers because the
+        # guest had no turn yet, refills late (only when half a ring, or of its budget, is free) or has no memory.
+        whole = outcome == NOT_ENOUGH and available(dq) == dq.num
+        _drop(e, frame, queue, TOO_LONG if whole else NO_BUFFER)
+        return
+    if e.waited > 0:
+        vi.now = max(vi.now, vi.refill_due)
+    e.waited += 1
+    e.in_burst = 0
+    e.softirq = 1
+
+
+@kernel
+def arrive(e: Engine) -> i64:
+    """The next frame reaches the device; FLUSH if the sink has to be emptied first."""
+    frame = frame_at(e.frames + e.next * FRAME_SIZE)
+    vi = vi_at(e.vi)
+    vi.now = max(vi.now, frame.tstamp)
+    queue = select_queue(frame.address, frame.len, e.queues)
+    dq = device_queue_at(e.device_queues + queue * QUEUE_PAIR)
+    side = receive_side_at(e.side)
+    outcome = receive_frame(dq, side, frame.address, frame.len, frame.vnet)
+    if outcome != RECEIVED:
+        if outcome == BROKEN:
+            _drop(e, frame, queue, QUEUE_BROKEN)
+        elif outcome == DOES_NOT_FIT:
+            _drop(e, frame, queue, TOO_LONG)
+        else:
+            _short(e, dq, frame, queue, outcome)
+        return DONE
+    trace = trace_at(e.trace)
+    if trace.capacity != 0 and trace_has_room(trace, dq.taken, 0) == 0:
+        unpop(dq)
+        return FLUSH
+    if e.ring_sink != 0 and sink_at(e.sink).kind != SINK_NONE and ring_tap(e, dq, frame, queue, side.hdr_len) == 0:
+        unpop(dq)
+        return FLUSH
+    if trace.capacity != 0:
+        trace_buffers(e, dq, queue)
+    rq = rq_at(vi.rq + queue * RQ_SIZE)
+    tag = tag_at(rq.tags + (dq.used_idx & (dq.num - 1)) * TAG_SIZE)
+    tag.frame_id = e.frames_in + 1
+    tag.tstamp = frame.tstamp
+    tag.wire_len = frame.wire_len
+    if publish(dq) != 0:
+        doorbell_at(dq.doorbell).call = 0
+        skb_recv_done(rq)
+    _next_frame(e, frame)
+    return DONE

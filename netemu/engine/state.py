@@ -1,0 +1,57 @@
+"""The state of the loop: what arrives, who is there, where skbs go, and what was counted."""
+
+from __future__ import annotations
+
+from netemu.device.queue import DeviceQueue
+from netemu.jit import Struct, i64, pointer, struct
+
+DONE = 0
+FLUSH = 1
+
+
+@struct
+class Engine(Struct):
+    """The state of the loop: what arrives, who is there, where skbs go, and what was counted."""
+
+    frames: i64
+    """Address of ``count`` frames (`netemu.capture.frames.Frame`), of which ``next`` comes next."""
+    count: i64
+    next: i64
+    burst: i64
+    in_burst: i64
+    may_wait: i64
+    """1: a frame waits for buffers; 0: it is dropped when there are none."""
+    softirq: i64
+    """It is the guest's turn."""
+    waited: i64
+    """Turns of the guest that the frame at hand has waited for."""
+    queues: i64
+    vi: i64
+    side: i64
+    device_queues: i64
+    """Address of the device's queues, receive and transmit in turn."""
+    stack: i64
+    deliver: i64
+    """Address of netif_receive_skb (`netemu.stack.deliver`), a hook of the stack's and the skb's address."""
+    sink: i64
+    ring_sink: i64
+    """1: the sink gets ring captures, at the moment a frame is in its buffers; 0: it gets skbs."""
+    features_low: i64
+    features_high: i64
+    """Negotiated features, for the ring capture's prefix."""
+    trace: i64
+    device_drops: i64
+    """Address of one counter per `netemu.reasons.DropReason`."""
+    frames_in: i64
+    bytes_in: i64
+    frames_out: i64
+    bytes_out: i64
+    last_up: i64
+    """Number of the last frame handed up, in order of arrival."""
+    lost: i64
+    """Frames dropped that have not been noted at a frame behind them."""
+
+
+engine_at = pointer(Engine)
+QUEUE_PAIR = 2 * DeviceQueue.dtype.itemsize
+"""Bytes from one pair's receive queue to the next one's."""
