@@ -99,6 +99,12 @@ def put_page(page_address: i64) -> None:
         pool.free_count += 1
 
 
+@kernel
+def page_gpa(page: Page, address: i64) -> i64:
+    """Guest-physical address of a host address inside the block."""
+    return address - page.address + page.gpa
+
+
 class Pages:
     """A `PagePool` together with the memory and the `Page` structs it owns."""
 

@@ -22,7 +22,7 @@ import numpy as np
 from netemu.checksum import csum_fold, csum_partial, csum_swap
 from netemu.jit import Struct, StructArray, array_of, i64, kernel, memcpy, pointer, struct
 from netemu.memory import GuestMemory
-from netemu.pages import put_page
+from netemu.pages import page_at, page_gpa, put_page
 
 MAX_SKB_FRAGS = 17
 SKB_HEAD_SIZE = 192
@@ -59,6 +59,8 @@ class Skb(Struct):
     """Address of the `SkbPool` it returns to."""
     head: i64
     """Host address of its own head (SKB_HEAD_SIZE bytes)."""
+    head_gpa: i64
+    """Guest-physical address of that head."""
     data: i64
     """Host address of the first linear byte, which is the first byte of the MAC header."""
     len: i64
@@ -167,6 +169,20 @@ def skb_add_rx_frag(skb: Skb, page: i64, address: i64, size: i64, truesize: i64)
     skb.len += size
     skb.data_len += size
     skb.truesize += truesize
+
+
+@kernel
+def skb_gpa(skb: Skb, address: i64) -> i64:
+    """Guest-physical address of a host address in the skb's linear part, or in its own head."""
+    if skb.head_page != 0 and (address < skb.head or address >= skb.head + SKB_HEAD_SIZE):
+        return page_gpa(page_at(skb.head_page), address)
+    return address - skb.head + skb.head_gpa
+
+
+@kernel
+def frag_gpa(frag: Frag) -> i64:
+    """Guest-physical address of a frag's first byte."""
+    return page_gpa(page_at(frag.page), frag.address)
 
 
 @kernel
@@ -352,11 +368,13 @@ class Skbs:
         self.pool = SkbPool(total=count, free_count=count)
         self.skbs: StructArray[Skb] = array_of(Skb, count)
         self.frags: StructArray[Frag] = array_of(Frag, count * MAX_SKB_FRAGS)
-        heads = memory.host_address(memory.reserve(count * SKB_HEAD_SIZE), count * SKB_HEAD_SIZE)
+        heads_gpa = memory.reserve(count * SKB_HEAD_SIZE)
+        heads = memory.host_address(heads_gpa, count * SKB_HEAD_SIZE)
         view = self.skbs.view
         order = np.arange(count)
         view["pool"] = self.pool.address
         view["head"] = heads + order * SKB_HEAD_SIZE
+        view["head_gpa"] = heads_gpa + order * SKB_HEAD_SIZE
         view["frags"] = self.frags.address + order * MAX_SKB_FRAGS * FRAG_SIZE
         view["next"] = self.skbs.address + (order + 1) * SKB_SIZE
         view["next"][-1:] = 0

@@ -359,6 +359,32 @@ def test_a_transport_that_refuses_breaks_the_ring() -> None:
     assert broken_reason(rig.vq) == "virtqueue 1: the transport refused a notification"
 
 
+# What a kick says
+
+
+def test_notif_v_01_a_plain_kick_names_the_queue() -> None:
+    """The rig's queue is virtqueue 1."""
+    rig = RingRig(8)
+    rig.add_one(1)
+    virtqueue_notify(rig.vq)
+    assert rig.bell.data == 1
+
+
+@pytest.mark.parametrize(
+    ("start", "word"),
+    [(0, 0x0003_0001), (0x7FFD, 0x8000_0001), (0x8000, 0x8003_0001), (0xFFFE, 0x0001_0001)],
+)
+def test_notif_v_03_a_kick_says_where_the_available_index_is(start: int, word: int) -> None:
+    """NOTIF-V-02: low 15 bits in 16 to 30, bit 15 in 31; and a kick without new buffers repeats it (NOTIF-V-05)."""
+    rig = RingRig(8, start=start)
+    rig.vq.notification_data = 1
+    for token in (1, 2, 3):
+        rig.add_one(token)
+    for kicks in (1, 2):
+        virtqueue_notify(rig.vq)
+        assert (rig.bell.data, rig.bell.kick_count) == (word, kicks)
+
+
 # BAD_RING
 
 

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from netemu.errors import ConfigError
 from netemu.virtio import split
-from netemu.virtio.notify import Doorbell, ring_call, ring_kick
+from netemu.virtio.notify import Doorbell, notification_data, ring_call, ring_kick
 from netemu.virtio.split import vring_need_event
 
 
@@ -88,10 +88,25 @@ def test_an_event_is_due_when_its_entry_is_among_those_added(event: int, old: in
     assert vring_need_event(event, (old + added) % 65536, old) == int(event in entries)
 
 
+@pytest.mark.parametrize(
+    ("index", "next_off", "next_wrap", "word"),
+    [
+        (0, 0, 0, "00000000"),
+        (0xABCD, 0, 0, "cdab0000"),
+        (0, 0x7FFF, 0, "0000ff7f"),
+        (0, 0, 1, "00000080"),
+        (3, 0x1234, 1, "03003492"),
+    ],
+)
+def test_notif_v_02_the_word_of_a_notification(index: int, next_off: int, next_wrap: int, word: str) -> None:
+    """Index in bits 0 to 15, next_off in 16 to 30, next_wrap in 31, little-endian."""
+    assert notification_data(index, next_off, next_wrap).to_bytes(4, "little").hex() == word
+
+
 def test_notif_b_01_kicks_and_calls_do_not_mix() -> None:
     bell = Doorbell()
-    ring_kick(bell.address)
-    assert bell.to_dict() == {"kick": 1, "call": 0, "kick_count": 1, "call_count": 0}
+    ring_kick(bell.address, 0x8003_0007)
+    assert bell.to_dict() == {"kick": 1, "call": 0, "kick_count": 1, "call_count": 0, "data": 0x8003_0007}
     ring_call(bell.address)
     ring_call(bell.address)
-    assert bell.to_dict() == {"kick": 1, "call": 1, "kick_count": 1, "call_count": 2}
+    assert bell.to_dict() == {"kick": 1, "call": 1, "kick_count": 1, "call_count": 2, "data": 0x8003_0007}

@@ -260,7 +260,6 @@ class VirtioNet:
         rq.pool_pages = frags.pages.address
         rq.pool_host = frags.pages[0].address
         rq.pool_shift = PAGE_SHIFT + FRAG_ORDER
-        vi.virt_offset = frags.pages[0].address - frags.pages[0].gpa
         packet_max = IP_MAX_MTU if vi.big_packets else vi.max_mtu
         rq.min_buf_len = mergeable_min_buf_len(vi.hdr_len, packet_max, num)
         scatter = array_of(Scatter, 2 * INDIRECT_MAX)

@@ -30,7 +30,16 @@ from netemu.driver.virtnet import (
     vi_at,
 )
 from netemu.jit import entry, i64, kernel
-from netemu.pages import PAGE_SIZE, PAGE_STRUCT_SIZE, alloc_pages, get_page, page_at, page_pool_at, put_page
+from netemu.pages import (
+    PAGE_SIZE,
+    PAGE_STRUCT_SIZE,
+    alloc_pages,
+    get_page,
+    page_at,
+    page_gpa,
+    page_pool_at,
+    put_page,
+)
 
 MRG_CTX_HEADER_SHIFT = 22
 REFILL_BACKOFF_NS = 500_000_000
@@ -82,7 +91,7 @@ def add_recvbuf_small(vi: VirtnetInfo, rq: ReceiveQueue) -> i64:
     if buffer == 0:
         return ENOMEM
     sg = scatter_at(rq.sg)
-    sg.gpa = buffer + VIRTNET_RX_PAD - vi.virt_offset
+    sg.gpa = page_gpa(page_at(rq.alloc_frag), buffer) + VIRTNET_RX_PAD
     sg.length = vi.hdr_len + GOOD_PACKET_LEN
     error = virtqueue_add(virtqueue_at(rq.vq), rq.sg, 0, 1, buffer, 0)
     if error < 0:
@@ -183,12 +192,13 @@ def add_recvbuf_mergeable(vi: VirtnetInfo, rq: ReceiveQueue) -> i64:
     buffer = _cut(rq, length, era_at(vi.era).dma_record)
     if buffer == 0:
         return ENOMEM
-    hole = page_at(rq.alloc_frag).size - rq.alloc_frag_offset
+    page = page_at(rq.alloc_frag)
+    hole = page.size - rq.alloc_frag_offset
     if hole < length:
         length += hole
         rq.alloc_frag_offset += hole
     sg = scatter_at(rq.sg)
-    sg.gpa = buffer - vi.virt_offset
+    sg.gpa = page_gpa(page, buffer)
     sg.length = length
     error = virtqueue_add(virtqueue_at(rq.vq), rq.sg, 0, 1, buffer, mergeable_len_to_ctx(length, 0))
     if error < 0:

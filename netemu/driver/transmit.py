@@ -21,7 +21,7 @@ from netemu.driver.virtio_ring import (
 )
 from netemu.driver.virtnet import SendQueue, napi_at, vi_at
 from netemu.jit import i64, kernel, memset, store8, store16
-from netemu.skb import CHECKSUM_PARTIAL, FRAG_SIZE, MAX_SKB_FRAGS, Skb, frag_at, kfree_skb, skb_at
+from netemu.skb import CHECKSUM_PARTIAL, FRAG_SIZE, MAX_SKB_FRAGS, Skb, frag_at, frag_gpa, kfree_skb, skb_at, skb_gpa
 from netemu.virtio.net import (
     HDR_CSUM_OFFSET,
     HDR_CSUM_START,
@@ -92,20 +92,20 @@ def xmit_skb(sq: SendQueue, address: i64) -> i64:
     count = 1
     if can_push:
         virtio_net_hdr_from_skb(skb, skb.data - vi.hdr_len, vi.hdr_len)
-        sg.gpa = skb.data - vi.hdr_len - vi.virt_offset
+        sg.gpa = skb_gpa(skb, skb.data - vi.hdr_len)
         sg.length = linear + vi.hdr_len
     else:
         virtio_net_hdr_from_skb(skb, skb.head, vi.hdr_len)
-        sg.gpa = skb.head - vi.virt_offset
+        sg.gpa = skb_gpa(skb, skb.head)
         sg.length = vi.hdr_len
         data = scatter_at(sq.sg + SCATTER_SIZE)
-        data.gpa = skb.data - vi.virt_offset
+        data.gpa = skb_gpa(skb, skb.data)
         data.length = linear
         count = 2
     for n in range(skb.nr_frags):
         frag = frag_at(skb.frags + n * FRAG_SIZE)
         segment = scatter_at(sq.sg + count * SCATTER_SIZE)
-        segment.gpa = frag.address - vi.virt_offset
+        segment.gpa = frag_gpa(frag)
         segment.length = frag.size
         count += 1
     return virtqueue_add(virtqueue_at(sq.vq), sq.sg, count, 0, address, 0)

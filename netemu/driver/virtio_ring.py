@@ -34,7 +34,7 @@ from netemu.jit import (
     store64,
     struct,
 )
-from netemu.virtio.notify import ring_kick
+from netemu.virtio.notify import notification_data, ring_kick
 from netemu.virtio.split import (
     AVAIL_FLAGS,
     AVAIL_IDX,
@@ -110,6 +110,8 @@ class Virtqueue(Struct):
     tables_gpa: i64
     """Host and guest-physical address of ``num`` indirect tables of INDIRECT_MAX entries, where there are any."""
     doorbell: i64
+    notification_data: i64
+    """NOTIFICATION_DATA was negotiated: a kick says how far the ring has got."""
     refuse_notify: i64
     """The transport's notify fails (a device that went away)."""
     era: i64
@@ -258,7 +260,10 @@ def virtqueue_notify(vq: Virtqueue) -> i64:
     if vq.refuse_notify != 0:
         vq.broken = NOTIFY_REFUSED
         return 0
-    ring_kick(vq.doorbell)
+    data = vq.index
+    if vq.notification_data != 0:
+        data = notification_data(vq.index, vq.avail_idx_shadow, vq.avail_idx_shadow >> 15)
+    ring_kick(vq.doorbell, data)
     return 1
 
 

@@ -37,8 +37,6 @@ class VirtnetInfo(Struct):
     max_mtu: i64
     mac: i64
     """Station address as a 48-bit number, first byte on top."""
-    virt_offset: i64
-    """What to subtract from a host address of the guest's memory to get the guest-physical one."""
     curr_queue_pairs: i64
     max_queue_pairs: i64
     rq: i64

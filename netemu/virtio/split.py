@@ -63,7 +63,11 @@ def used_bytes(num: int) -> int:
 
 @dataclass(frozen=True, slots=True)
 class RingAddresses:
-    """Guest-physical addresses of the three parts of a ring of ``num`` entries."""
+    """Guest-physical addresses of the three parts of a ring of ``num`` entries.
+
+    Of a packed ring ``desc`` is the descriptor ring, ``avail`` the driver's and ``used`` the device's event suppression
+    structure: the driver area and the device area in the words of the transports, which know one set of registers.
+    """
 
     num: int
     desc: int
