@@ -38,6 +38,9 @@ CHECKSUM_UNNECESSARY = 1
 CHECKSUM_COMPLETE = 2
 CHECKSUM_PARTIAL = 3
 
+GSO_TUNNEL_CSUM = 0x100
+"""Beside the virtio header's gso_type: the outer UDP checksum of a tunnel has to be made for each segment."""
+
 
 @struct
 class Frag(Struct):
@@ -80,8 +83,10 @@ class Skb(Struct):
     csum_start: i64
     csum_offset: i64
     gso_type: i64
-    """The header's gso_type (virtio numbering) with the ECN bit, 0 when the frame is not GSO."""
+    """The header's gso_type (virtio numbering) with its bits and GSO_TUNNEL_CSUM, 0 when the frame is not GSO."""
     gso_size: i64
+    gso_segs: i64
+    """Segments it stands for; 0 where nobody counted them (whoever sends it on has to: SKB_GSO_DODGY)."""
     hash: i64
     l4_hash: i64
     protocol: i64
@@ -89,6 +94,12 @@ class Skb(Struct):
     pkt_type: i64
     network_header: i64
     transport_header: i64
+    encapsulation: i64
+    """1: there are headers inside a tunnel, of which the next three tell."""
+    inner_protocol: i64
+    """EtherType of the inner network header, host order."""
+    inner_network_header: i64
+    inner_transport_header: i64
     queue_mapping: i64
     """Receive queue it came in on; -1 in eras that do not record it."""
     tstamp: i64
@@ -146,6 +157,8 @@ def alloc_skb(pool: SkbPool) -> i64:
     skb.csum_offset = 0
     skb.gso_type = 0
     skb.gso_size = 0
+    skb.gso_segs = 0
+    skb.encapsulation = 0
     skb.hash = 0
     skb.l4_hash = 0
     skb.protocol = 0

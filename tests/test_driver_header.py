@@ -50,7 +50,9 @@ class Bench:
     def convert(self, kernel: str, fields: Fields) -> int:
         """virtio_net_hdr_to_skb; its result."""
         ctypes.memmove(self.header.address, vnet_hdr(**fields), 12)
-        return int(virtio_net_hdr_to_skb(self.skb, self.header.address, era(kernel).struct()))
+        return int(
+            virtio_net_hdr_to_skb(self.skb, self.header.address, era(kernel).struct(), fields.get("gso_type", 0))
+        )
 
 
 def _convert(kernel: str, length: int, fields: Fields, linear: int | None = None) -> tuple[int, Skb, Bench]:
@@ -338,7 +340,7 @@ def test_gso_frame_through_the_receive_path(kernel: str) -> None:
     ],
 )
 def test_hash_report(report: int, taken: bool, l4: int) -> None:
-    """Sheet 4.6 step 1, layout 11.1: value at 12, report at 16, little-endian."""
+    """HREP-D-01 and HREP-D-02, as the driver reads them; layout 11.1: value at 12, report at 16, little-endian."""
     bench = Bench(100)
     header = vnet_hdr() + (0x89ABCDEF).to_bytes(4, "little") + report.to_bytes(2, "little") + b"\0\0"
     ctypes.memmove(bench.header.address, header, 20)
@@ -350,10 +352,15 @@ def test_hash_report(report: int, taken: bool, l4: int) -> None:
 def test_hash_through_the_receive_path(kernel: str) -> None:
     """Sheet 4.6: with a header of 20 bytes; without one there is no hash."""
     rig = Rig(kernel, MERGEABLE, 64, hdr_len=20)
+    rig.vi.rxhash = 1
     rig.fill()
     header = vnet_hdr() + bytes.fromhex("78563412 0200 0000")
     skb = rig.receive_one(header + frame(60))
     assert (skb.hash, skb.l4_hash) == (0x12345678, 1)
+    free(skb)
+    rig.vi.rxhash = 0
+    skb = rig.receive_one(header + frame(60))
+    assert (skb.hash, skb.l4_hash) == (0, 0)
     free(skb)
     rig = Rig(kernel, MERGEABLE, 64)
     rig.fill()

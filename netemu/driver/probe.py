@@ -10,6 +10,7 @@ import numpy as np
 
 from netemu.driver import refill
 from netemu.driver.eras import DEFAULT_ERA, era
+from netemu.driver.header import virtio_net_hdr_tnl_to_skb
 from netemu.driver.virtio_ring import INDIRECT_MAX, TABLE_SIZE, DescState, Scatter, Virtqueue, broken_reason
 from netemu.driver.virtnet import (
     IP_MAX_MTU,
@@ -27,7 +28,7 @@ from netemu.driver.virtnet import (
     small_buffer_size,
 )
 from netemu.errors import ConfigError, NetemuError
-from netemu.jit import StructArray, allocate, array_of
+from netemu.jit import StructArray, allocate, array_of, hook
 from netemu.memory import GuestMemory
 from netemu.pages import PAGE_SHIFT, PAGE_SIZE, Pages
 from netemu.reasons import DropReason
@@ -146,6 +147,10 @@ class VirtioNet:
         vi.max_queue_pairs = vi.curr_queue_pairs = pairs
         vi.mac = int.from_bytes(config.mac, "big") if f.MAC in features else 0x02_00_00_00_00_01
         vi.hdr_len = header_length(features)
+        vi.rxhash = int(f.HASH_REPORT in features)
+        if f.GUEST_UDP_TUNNEL_GSO in features:
+            vi.rx_tnl = hook(virtio_net_hdr_tnl_to_skb)
+            vi.rx_tnl_csum = int(f.GUEST_UDP_TUNNEL_GSO_CSUM in features)
         vi.small_buf_size = small_buffer_size(vi.hdr_len)
         vi.any_header_sg = int(features.has_any(f.ANY_LAYOUT, f.VERSION_1))
         mtu = config.mtu if f.MTU in features else ETH_DATA_LEN

@@ -345,8 +345,7 @@ def receive_buf(vi: VirtnetInfo, rq: ReceiveQueue, buffer: i64, used: i64, ctx: 
         address = receive_small(vi, rq, buffer, used)
     if address == 0:
         return 0
-    skb = skb_at(address)
-    if virtnet_receive_done(vi, skb, skb.vnet_hdr, rq.index) < 0:
+    if virtnet_receive_done(rq.vi, address, rq.index) < 0:
         rq.rx_frame_errors += 1
         rq.last_drop = BAD_HEADER
         kfree_skb(address)

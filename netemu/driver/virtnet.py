@@ -35,6 +35,12 @@ class VirtnetInfo(Struct):
     big_packets_num_skbfrags: i64
     """Pages a big buffer has beyond the first."""
     max_mtu: i64
+    rxhash: i64
+    """HASH_REPORT was negotiated and NETIF_F_RXHASH is on: hashes go from header to skb."""
+    rx_tnl: i64
+    """Hook that reads the headers of segmented UDP tunnels; 0 where GUEST_UDP_TUNNEL_GSO was not negotiated."""
+    rx_tnl_csum: i64
+    """GUEST_UDP_TUNNEL_GSO_CSUM was negotiated."""
     mac: i64
     """Station address as a 48-bit number, first byte on top."""
     curr_queue_pairs: i64
