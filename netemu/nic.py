@@ -18,7 +18,7 @@ from netemu.driver.ethtool import ethtool_statistics, netdev_statistics
 from netemu.driver.probe import SUPPORTED, VirtioNet
 from netemu.errors import ConfigError
 from netemu.frame import Frame
-from netemu.jit import Buffer, StructArray, allocate, array_of, hook
+from netemu.jit import Buffer, StructArray, allocate, array_of, hook, load_together
 from netemu.memory import GuestMemory
 from netemu.pages import PAGE_SIZE
 from netemu.reasons import DropReason
@@ -117,6 +117,7 @@ class Nic:
         self.driver = VirtioNet(self.device, self.memory, driver, queue_size, accept)
         self.queues: int = self.driver.vi.curr_queue_pairs
         self.stack = ProtocolStack()
+        load_together(engine.run, deliver)
         self._device_drops = allocate(len(DropReason) * 8)
         self._trace = TraceBuffers()
         self._sink = Sink(kind=SINK_NONE)

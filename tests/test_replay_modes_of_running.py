@@ -58,7 +58,7 @@ def test_the_first_run_says_that_it_compiles_and_fills_the_cache(tmp_path: Path)
     """One compilation: with a cache folder of its own, on a terminal. A second run finds what the first one left."""
     cache = tmp_path / "cache" / "of-mine"
     arguments = ["replay", str(PCAPS / "basics.pcap")]
-    told = "netemu: compiling the receive path for this machine, once (about 15 s) ..."
+    told = "netemu: compiling the receive path for this machine, once (about 10 s) ..."
     status, _, screen = on_a_terminal(*arguments, NETEMU_CACHE_DIR=str(cache))
     assert status == 0
     assert screen.startswith(told)

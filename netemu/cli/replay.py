@@ -168,7 +168,7 @@ def _announce_compilation() -> None:
     from netemu.jit import cache, mode  # noqa: PLC0415
 
     if mode.JIT and not cache.is_warm() and is_terminal(sys.stderr):
-        click.echo("netemu: compiling the receive path for this machine, once (about 15 s) ...", err=True)
+        click.echo("netemu: compiling the receive path for this machine, once (about 10 s) ...", err=True)
 
 
 @contextmanager

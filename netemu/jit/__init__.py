@@ -53,6 +53,7 @@ from netemu.jit.ops import (
     store64,
 )
 from netemu.jit.structs import Struct, StructArray, array_of, struct
+from netemu.jit.together import load_together
 
 F = TypeVar("F", bound=Callable[..., Any])
 S = TypeVar("S", bound=Struct)
@@ -100,6 +101,7 @@ __all__ = [
     "hook",
     "i64",
     "kernel",
+    "load_together",
     "pointer",
     "struct",
     "fence",

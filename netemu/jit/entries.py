@@ -9,6 +9,7 @@ from __future__ import annotations
 import ctypes
 import inspect
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from netemu.jit.kernels import Kernel
@@ -46,11 +47,22 @@ class Entry(Kernel):
         """Find the machine code: in the cache folder, or by compiling, which takes seconds."""
         from netemu.jit import loader  # noqa: PLC0415 - loads LLVM
 
+        if self._code is None:
+            self._address = loader.address_of(self._path(), self._compile)
+            self._code = self._prototype(self._address)
+
+    def is_to_be_compiled(self) -> bool:
+        """Whether it has a place in the cache folder, and is not there yet."""
+        path = self._path() if self._code is None else None
+        return path is not None and not path.exists()
+
+    def _path(self) -> Path | None:
+        """Its file in the cache folder, if it is to be kept there."""
+        from netemu.jit import loader  # noqa: PLC0415 - loads LLVM
+
         name = f"{self.py_func.__module__}.{self.py_func.__qualname__}"
         # The folder's name stands for the package's source alone: an entry point outside of it is not kept.
-        path = loader.path_of(name) if name.startswith("netemu.") else None
-        self._address = loader.address_of(path, self._compile)
-        self._code = self._prototype(self._address)
+        return loader.path_of(name) if name.startswith("netemu.") else None
 
     @property
     def address(self) -> int:
