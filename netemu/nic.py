@@ -15,7 +15,8 @@ from netemu.capture.sink import SINK_NONE, Sink
 from netemu.device.net import NetDevice
 from netemu.driver.eras import DEFAULT_ERA
 from netemu.driver.ethtool import ethtool_statistics, netdev_statistics
-from netemu.driver.probe import SUPPORTED, VirtioNet
+from netemu.driver.features import SUPPORTED
+from netemu.driver.probe import VirtioNet
 from netemu.errors import ConfigError
 from netemu.frame import Frame
 from netemu.jit import Buffer, StructArray, allocate, array_of, hook, load_together

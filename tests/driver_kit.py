@@ -34,7 +34,7 @@ from netemu.skb import Skb, SkbPool, alloc_skb, frag_at, kfree_skb, skb_at, skb_
 from netemu.virtio import features as f
 from netemu.virtio.features import FeatureSet
 from netemu.virtio.net import NetConfig
-from netemu.virtio.notify import Doorbell
+from netemu.virtio.notify import ConfigBell, Doorbell
 from netemu.virtio.split import RingAddresses
 
 P = ParamSpec("P")
@@ -284,6 +284,10 @@ class HandTransport:
         self.status = 0
         self.rings: dict[int, RingAddresses] = {}
         self.bells: dict[int, Doorbell] = {}
+        self.config_bell = ConfigBell()
+        self.generation = 0
+        self.reads: list[tuple[int, int]] = []
+        """Offset and size of each access to configuration space."""
 
     def get_features(self) -> FeatureSet:
         self.log.append(("get_features", self.offered.mask))
@@ -300,8 +304,13 @@ class HandTransport:
         self.log.append(("status", status))
         self.status = status & ~8 if self.refuse_features else status
 
-    def read_config(self) -> bytes:
-        return self.config.pack()
+    def config_generation(self) -> int:
+        return self.generation
+
+    def read_config(self, offset: int = 0, size: int | None = None) -> bytes:
+        data = self.config.pack()[offset:]
+        self.reads.append((offset, len(data) if size is None else size))
+        return data if size is None else data[:size]
 
     def queue_size_max(self, index: int) -> int:  # noqa: ARG002 - all queues are alike
         return self.queue_size
@@ -311,6 +320,16 @@ class HandTransport:
         self.rings[index] = ring
         self.bells[index] = Doorbell()
         return self.bells[index]
+
+    def reset_queue(self, index: int) -> None:
+        self.log.append(("reset_queue", index))
+        del self.rings[index]
+
+    def queue_in_reset(self, index: int) -> bool:  # noqa: ARG002 - it is over at once
+        return False
+
+    def queue_enabled(self, index: int) -> bool:
+        return index in self.rings
 
     @property
     def status_writes(self) -> list[int]:

@@ -14,8 +14,10 @@ import pytest
 from netemu.driver.eras import ERAS as TABLE
 from netemu.driver.eras import era
 from netemu.driver.ethtool import ethtool_statistics, netdev_statistics
-from netemu.driver.probe import SUPPORTED, VirtioNet, rxq2vq, txq2vq, vq2rxq, vq2txq
+from netemu.driver.features import SUPPORTED
+from netemu.driver.probe import VirtioNet
 from netemu.driver.virtnet import MODE_BIG, MODE_MERGEABLE, MODE_SMALL, ReceiveQueue, SendQueue
+from netemu.driver.vqs import rxq2vq, txq2vq, vq2rxq, vq2txq
 from netemu.errors import ConfigError
 from netemu.jit import array_of
 from netemu.memory import GuestMemory

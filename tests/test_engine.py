@@ -14,7 +14,7 @@ import pytest
 
 from netemu.capture.sink import SINK_NONE, SINK_PCAP, SINK_PCAPNG, Sink
 from netemu.driver.eras import ERAS
-from netemu.driver.probe import SUPPORTED
+from netemu.driver.features import SUPPORTED
 from netemu.errors import ConfigError
 from netemu.frame import Frame
 from netemu.jit import allocate, array_of

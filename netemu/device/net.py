@@ -1,7 +1,21 @@
-"""The network device as a driver finds it: offered features, status machine, configuration, queues."""
+"""The network device as a driver finds it: offered features, status machine, configuration, queues.
+
+Theory of operation
+-------------------
+The status field only grows, bit by bit, until a 0 is written to it; the device for its part takes FEATURES_OK back
+when it does not like the driver's choice, and adds DEVICE_NEEDS_RESET when a queue breaks. Whether a queue may be
+touched is one number, `DeviceQueue.num`: 0 until DRIVER_OK, while the device is suspended, and after a reset, so
+that kernels, which know nothing of status, leave it alone. `_sizes` remembers the sizes of the queues that are enabled.
+
+Everything is reset in place: kernels keep the addresses of queues, doorbells and `ReceiveSide`.
+"""
 
 from __future__ import annotations
 
+import ctypes
+from collections.abc import Iterable
+
+from netemu.device.config import ConfigSpace
 from netemu.device.queue import BROKEN_REASONS, SEGMENTS_MAX, Chain, DeviceQueue, Segment
 from netemu.device.receive import ReceiveSide
 from netemu.errors import ConfigError
@@ -10,9 +24,14 @@ from netemu.memory import GuestMemory
 from netemu.virtio import features as f
 from netemu.virtio import split, status
 from netemu.virtio.features import FeatureSet
-from netemu.virtio.net import HDR_LEN_MAX, NetConfig, header_length
-from netemu.virtio.notify import Doorbell
+from netemu.virtio.net import ANNOUNCE, HDR_LEN_MAX, LINK_UP, NetConfig, header_length
+from netemu.virtio.notify import ConfigBell, Doorbell
 from netemu.virtio.split import RingAddresses
+
+HONOURED = FeatureSet.of(*f.NAMES) - FeatureSet.of(
+    f.NOTIFY_ON_EMPTY, f.SR_IOV, f.ADMIN_VQ, f.NOTIF_CONFIG_DATA, f.RSC_EXT, f.RSS_CONTEXT, f.IPSEC
+)
+"""What the device can do: no bit of PCI alone, no vendor's, none that the specification does not describe."""
 
 
 class NetDevice:
@@ -22,18 +41,34 @@ class NetDevice:
     """
 
     def __init__(
-        self, memory: GuestMemory, features: FeatureSet, config: NetConfig | None = None, queue_size: int = 1024
+        self,
+        memory: GuestMemory,
+        features: FeatureSet,
+        config: NetConfig | None = None,
+        queue_size: int = 1024,
+        *,
+        requires: FeatureSet = FeatureSet(),  # noqa: B008 - it cannot be changed
+        refuses: Iterable[FeatureSet] = (),
     ) -> None:
         """Offer ``features`` to a guest with ``memory``; rings may have up to ``queue_size`` entries.
 
-        Raises `ConfigError` for a set the specification forbids to offer (FEAT-D-01).
+        A driver has to take all of ``requires`` (RFB-D-02, RFB-D-04, RFB-D-06), and must not take all of any set in
+        ``refuses``: else FEATURES_OK stays clear (FEAT-D-03). Raises `ConfigError` for a set that must not be offered
+        (FEAT-D-01, FEAT-D-04), and for a configuration that breaks a rule.
         """
         if unmet := features.unmet():
             raise ConfigError(f"features that cannot be offered: {'; '.join(unmet)}")
+        if unable := features - HONOURED:
+            raise ConfigError(f"features that this device cannot honour: {unable}")
+        if missing := requires - features:
+            raise ConfigError(f"features that are required and not offered: {missing}")
         split.check_queue_size(queue_size)
         self.memory = memory
-        self.config = config or NetConfig()
+        self.config_space = ConfigSpace(config or NetConfig(), features)
+        self.config_bell = ConfigBell()
         self._offered = features
+        self._requires = requires
+        self._refuses = tuple(refuses)
         self._queue_size = queue_size
         self._header = allocate(HDR_LEN_MAX)
         pairs = self.config.max_virtqueue_pairs if features.has_any(f.MQ, f.RSS) else 1
@@ -49,49 +84,167 @@ class NetDevice:
         self.side.hdr_len = self.side.mergeable = 0
         self.queues.view[:] = 0
         self.doorbells.view[:] = 0
+        self.early_kicks = 0
+        self._live = False
         self._sizes: dict[int, int] = {}
-        self._owned: list[object] = []
+        self._owned: dict[int, tuple[object, ...]] = {}
+        self._withheld: dict[str, int | bytes] | None = None
+        self.config_bell.pending = False
+
+    @property
+    def config(self) -> NetConfig:
+        """The configuration as it stands; `change_config` changes it."""
+        return self.config_space.config
 
     @property
     def pairs(self) -> int:
         """Queue pairs under the features at hand (NETQ-B-02)."""
         return len(self.queues) // 2 if self.features.has_any(f.MQ, f.RSS) else 1
 
+    @property
+    def live(self) -> bool:
+        """Whether the device works: it is set up, and neither suspended nor given up."""
+        return self._live
+
+    # Features and status.
+
     def get_features(self) -> FeatureSet:
         """The features the device offers."""
         return self._offered
 
     def set_features(self, features: FeatureSet) -> None:
-        """The driver's choice; none counts any more once FEATURES_OK is set (INIT-V-08, FEAT-D-06)."""
-        if not self._status & status.FEATURES_OK:
+        """The driver's choice; none counts any more once it is confirmed or in use (INIT-V-08, FEAT-D-06)."""
+        if not self._status & (status.FEATURES_OK | status.DRIVER_OK) and not self._sizes:
             self.features = features
 
     def get_status(self) -> int:
-        """The device status field."""
+        """The device status field; DEVICE_NEEDS_RESET is in it as soon as a queue is broken (STAT-D-03)."""
+        self.check_queues()
         return self._status
 
     def set_status(self, value: int) -> None:
-        """Write the status field: 0 resets; FEATURES_OK stays clear for a set that is not accepted (FEAT-D-03)."""
+        """Write the status field: 0 resets, else bits are added; none goes away otherwise (STAT-V-02).
+
+        FEATURES_OK stays clear for a set that is not accepted (FEAT-D-03). After FAILED nothing but a reset is heard
+        (STAT-V-03).
+        """
         if value == 0:
             self._reset()
+            self.config_space.reset()
             return
-        if value & status.FEATURES_OK and not self._status & status.FEATURES_OK and not self._acceptable():
-            value &= ~status.FEATURES_OK
-        self._status = value
-        if value & status.DRIVER_OK and self._acceptable():
-            self.side.hdr_len = header_length(self.features)
-            self.side.mergeable = int(f.MRG_RXBUF in self.features)
-            # STAT-D-01: no queue is touched earlier.
-            for index, num in self._sizes.items():
-                self.queues[index].num = num
+        if self._status & status.FAILED:
+            return
+        if self._status & status.SUSPEND:
+            if value & status.DRIVER_OK:
+                self._resume()
+        elif value & status.SUSPEND and self._live and f.SUSPEND in self.features:  # SUSP-D-01
+            self._suspend()
+            return
+        added = value & ~self._status & ~(status.SUSPEND | status.DEVICE_NEEDS_RESET)
+        if added & status.FEATURES_OK and not self._acceptable():
+            added &= ~status.FEATURES_OK
+        self._status |= added
+        if added & status.FAILED:
+            self._stop()
+        elif added & status.DRIVER_OK and self._agreed():
+            self._start()
 
     def _acceptable(self) -> bool:
-        """Whether the set was offered and keeps the dependency rules."""
-        return not (self.features - self._offered) and not self.features.unmet()
+        """Whether the set was offered, keeps the dependency rules, and is not one the device refuses."""
+        chosen = self.features
+        if chosen - self._offered or chosen.unmet() or self._requires - chosen:
+            return False
+        return not any(refused and not refused - chosen for refused in self._refuses)
 
-    def read_config(self) -> bytes:
-        """The configuration space."""
-        return self.config.pack()
+    def _agreed(self) -> bool:
+        """Whether there is a choice that holds; a legacy driver confirms none (LEG-D-01, LEG-V-04)."""
+        return bool(self._status & status.FEATURES_OK) or (f.VERSION_1 not in self.features and self._acceptable())
+
+    def _start(self) -> None:
+        """Begin to work: no queue is touched earlier (STAT-D-01)."""
+        self._live = True
+        self.side.hdr_len = header_length(self.features)
+        self.side.mergeable = int(f.MRG_RXBUF in self.features)
+        # Kicks of a driver that did not wait for DRIVER_OK (INIT-V-14) have done nothing; they are only counted.
+        self.early_kicks = sum(bell.kick_count for bell in self.doorbells)
+        for index, num in self._sizes.items():
+            self.queues[index].num = num
+
+    def _stop(self) -> None:
+        """Touch no queue any more."""
+        self._live = False
+        for dq in self.queues:
+            dq.num = 0
+
+    def _suspend(self) -> None:
+        """SUSP-D-08: what was in progress is finished, since between two calls of the engine nothing is."""
+        self._stop()
+        self._status = self._status & ~status.DRIVER_OK | status.SUSPEND
+        self._withheld = {}
+
+    def _resume(self) -> None:
+        """SUSP-D-09; what changed meanwhile is told now (SUSP-D-07)."""
+        self._status = self._status & ~status.SUSPEND | status.DRIVER_OK
+        self._live = True
+        for index, num in self._sizes.items():
+            self.queues[index].num = num
+        withheld, self._withheld = self._withheld, None
+        if withheld:
+            self.change_config(**withheld)
+
+    def check_queues(self) -> None:
+        """Raise DEVICE_NEEDS_RESET when a queue has broken since (STAT-D-03), and say so (STAT-D-04, OPER-D-02).
+
+        Kernels only mark a queue broken; whoever runs them calls this when they are back.
+        """
+        if self._status & status.DEVICE_NEEDS_RESET or not any(dq.broken for dq in self.queues):
+            return
+        self._status |= status.DEVICE_NEEDS_RESET
+        if self._status & status.DRIVER_OK:
+            self.config_bell.ring()
+
+    # Configuration.
+
+    def config_generation(self) -> int:
+        """The generation count of the configuration."""
+        return self.config_space.generation
+
+    def read_config(self, offset: int = 0, size: int | None = None) -> bytes:
+        """Bytes of the configuration space, at any time (CFG-D-01, CFG-D-02)."""
+        return self.config_space.read(offset, size)
+
+    def change_config(self, **fields: int | bytes) -> None:
+        """Give configuration fields new values, and tell a driver that is there (OPER-D-01).
+
+        A change that the driver itself has asked for goes to ``config_space`` alone. While the device is suspended
+        nothing changes and nobody is told: both happen on resume (SUSP-D-05 to SUSP-D-07). Raises `ConfigError` for
+        values that may not be.
+        """
+        if self._withheld is not None:
+            self._withheld |= fields
+        elif self.config_space.change(**fields) and self._live:
+            self.config_bell.ring()
+
+    def set_link(self, up: bool, speed: int | None = None, duplex: int | None = None) -> None:
+        """Take the link up or down; a link that comes up may have another speed (Mbit/s) and duplex.
+
+        Without the STATUS feature no driver sees it. Raises `ConfigError` for a speed or duplex that cannot be.
+        """
+        pending = self._withheld or {}
+        state = int(pending.get("status", self.config.status))
+        fields: dict[str, int] = {"status": state | LINK_UP if up else state & ~LINK_UP}
+        if speed is not None:
+            fields["speed"] = speed
+        if duplex is not None:
+            fields["duplex"] = duplex
+        self.change_config(**fields)
+
+    def ask_to_announce(self) -> None:
+        """Ask the driver to make itself known on the link, as after a migration; it takes GUEST_ANNOUNCE and STATUS."""
+        if f.GUEST_ANNOUNCE in self.features and f.STATUS in self.features:
+            self.change_config(status=self.config.status | ANNOUNCE)
+
+    # Queues.
 
     def queue_size_max(self, index: int) -> int:
         """The largest size of virtqueue ``index``; 0 for one that does not exist."""
@@ -100,18 +253,20 @@ class NetDevice:
     def setup_queue(self, index: int, ring: RingAddresses) -> Doorbell:
         """Take over a ring: translate its addresses once; the device looks at it from DRIVER_OK on.
 
-        Raises `ConfigError` for a queue there is not, a size it cannot have or a part that is not aligned (SPLIT-V-01),
-        `NetemuError` when parts lie outside memory.
+        A legacy driver may use it at once (LEG-D-03). Raises `ConfigError` for a queue there is not or that is enabled
+        already, a size it cannot have or a part that is not aligned (SPLIT-V-01), `NetemuError` when parts lie outside
+        memory.
         """
         split.check_queue_size(ring.num)
         if ring.num > self.queue_size_max(index):
             raise ConfigError(f"virtqueue {index} has at most {self.queue_size_max(index)} entries, not {ring.num}")
         if ring.desc % split.DESC_ALIGN or ring.avail % split.AVAIL_ALIGN or ring.used % split.USED_ALIGN:
             raise ConfigError(f"virtqueue {index} is not aligned: {ring}")
+        if index in self._sizes:
+            raise ConfigError(f"virtqueue {index} is enabled: it can be set up anew after a reset")
         dq = self.queues[index]
         segments = array_of(Segment, SEGMENTS_MAX)
         chains = array_of(Chain, ring.num)
-        self._owned += [segments, chains]
         dq.index = index
         dq.desc = self.memory.host_address(ring.desc, split.desc_bytes(ring.num))
         dq.avail = self.memory.host_address(ring.avail, split.avail_bytes(ring.num))
@@ -122,11 +277,38 @@ class NetDevice:
         dq.indirect = int(f.INDIRECT_DESC in self.features)
         dq.segments = segments.address
         dq.chains = chains.address
-        self._sizes[index] = ring.num
         if not dq.event and index % 2 == 0:
             # The receive side polls for buffers whenever a frame comes; it asks for kicks only when it runs dry.
             self.memory.write(ring.used + split.USED_FLAGS, split.NO_NOTIFY.to_bytes(2, "little"))
+        self._owned[index] = (segments, chains)
+        self._sizes[index] = ring.num
+        if self._live:
+            dq.num = ring.num
+        elif f.VERSION_1 not in self.features and self._acceptable():
+            self._start()
         return self.doorbells[index]
+
+    def reset_queue(self, index: int) -> None:
+        """Forget all of one queue, as if it had never been set up (QRST-D-01 to QRST-D-03).
+
+        Raises `ConfigError` without RING_RESET, and for a queue there is not.
+        """
+        if f.RING_RESET not in self.features:
+            raise ConfigError(f"virtqueue {index} cannot be reset alone: RING_RESET was not negotiated")
+        if not self.queue_size_max(index):
+            raise ConfigError(f"there is no virtqueue {index} to reset")
+        for state in (self.queues[index], self.doorbells[index]):
+            ctypes.memset(state.address, 0, ctypes.sizeof(state))
+        self._sizes.pop(index, None)
+        self._owned.pop(index, None)
+
+    def queue_in_reset(self, index: int) -> bool:  # noqa: ARG002 - a real device may take its time
+        """Whether a reset is still going on: never, it is over when `reset_queue` returns."""
+        return False
+
+    def queue_enabled(self, index: int) -> bool:
+        """Whether the queue is set up."""
+        return index in self._sizes
 
     @property
     def broken(self) -> list[str]:

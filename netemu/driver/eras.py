@@ -19,6 +19,25 @@ EthtoolStyle = Literal["4.19", "6.10"]
 _NEED_CTRL_VQ = (f.CTRL_RX, f.CTRL_VLAN, f.GUEST_ANNOUNCE, f.MQ, f.CTRL_MAC_ADDR)
 _NEED_CTRL_VQ_6_1 = (*_NEED_CTRL_VQ, f.RSS, f.HASH_REPORT, f.NOTF_COAL)
 
+_FEATURES = (
+    f.CSUM, f.GUEST_CSUM, f.CTRL_GUEST_OFFLOADS, f.MTU, f.MAC,
+    f.GUEST_TSO4, f.GUEST_TSO6, f.GUEST_ECN, f.GUEST_UFO, f.HOST_TSO4, f.HOST_TSO6, f.HOST_ECN, f.HOST_UFO,
+    f.MRG_RXBUF, f.STATUS, f.CTRL_VQ, f.CTRL_RX, f.CTRL_VLAN, f.GUEST_ANNOUNCE, f.MQ, f.CTRL_MAC_ADDR,
+    f.STANDBY, f.SPEED_DUPLEX,
+    f.INDIRECT_DESC, f.EVENT_IDX, f.VERSION_1, f.ACCESS_PLATFORM,
+)  # fmt: skip
+_FEATURES_6_1 = (
+    *_FEATURES, f.RSS, f.HASH_REPORT, f.NOTF_COAL, f.RING_PACKED, f.ORDER_PLATFORM, f.RING_RESET,
+)  # fmt: skip
+_FEATURES_7_0 = (
+    *_FEATURES_6_1, f.GUEST_USO4, f.GUEST_USO6, f.HOST_USO, f.GUEST_HDRLEN, f.VQ_NOTF_COAL, f.DEVICE_STATS,
+    f.NOTIFICATION_DATA, f.IN_ORDER,
+)  # fmt: skip
+_TUNNEL = (
+    f.GUEST_UDP_TUNNEL_GSO, f.GUEST_UDP_TUNNEL_GSO_CSUM, f.HOST_UDP_TUNNEL_GSO, f.HOST_UDP_TUNNEL_GSO_CSUM,
+)  # fmt: skip
+_LEGACY = (f.GSO, f.ANY_LAYOUT)
+
 
 @struct
 class Era(Struct):
@@ -91,6 +110,14 @@ class EraFacts:
     ethtool: EthtoolStyle
     tx_timeouts: bool
     """ethtool -S lists the send queues' tx_timeouts (v5.17)."""
+    features: tuple[int, ...]
+    """The features the kernel knows: virtio_net's own and those of its rings."""
+    features_modern: tuple[int, ...]
+    """What it takes besides of devices with VERSION_1 (tunnels: v6.17)."""
+    features_legacy: tuple[int, ...]
+    """What it takes besides of devices without VERSION_1."""
+    standby_needs_mac: bool
+    """virtnet_validate drops STANDBY where the device has no MAC (v6.2)."""
     need_ctrl_vq: tuple[int, ...]
     """Features that virtnet_validate refuses when they are offered without CTRL_VQ."""
     refill_at_half_ring: bool
@@ -133,6 +160,10 @@ ERAS: dict[str, EraFacts] = {
             name="linux-4.19",
             ethtool="4.19",
             tx_timeouts=False,
+            features=_FEATURES,
+            features_modern=(),
+            features_legacy=_LEGACY,
+            standby_needs_mac=False,
             need_ctrl_vq=_NEED_CTRL_VQ,
             refill_at_half_ring=True,
             refill_work=True,
@@ -166,6 +197,10 @@ ERAS: dict[str, EraFacts] = {
             name="linux-6.1",
             ethtool="4.19",
             tx_timeouts=True,
+            features=_FEATURES_6_1,
+            features_modern=(),
+            features_legacy=_LEGACY,
+            standby_needs_mac=False,
             need_ctrl_vq=_NEED_CTRL_VQ_6_1,
             refill_at_half_ring=False,
             refill_work=True,
@@ -199,6 +234,10 @@ ERAS: dict[str, EraFacts] = {
             name="linux-7.0",
             ethtool="6.10",
             tx_timeouts=True,
+            features=_FEATURES_7_0,
+            features_modern=_TUNNEL,
+            features_legacy=_LEGACY,
+            standby_needs_mac=True,
             need_ctrl_vq=(*_NEED_CTRL_VQ_6_1, f.VQ_NOTF_COAL),
             refill_at_half_ring=False,
             refill_work=False,

@@ -170,6 +170,13 @@ class FeatureSet:
                     faults.append(f"{NAMES[bit]} requires {wanted}")
         return faults
 
+    def closed(self) -> FeatureSet:
+        """The largest subset that keeps the dependency rules: a bit goes when what it requires is not there."""
+        kept = self
+        while faulty := [bit for bit in kept if any(not kept.has_any(*group) for group in REQUIRES.get(bit, ()))]:
+            kept -= FeatureSet.of(*faulty)
+        return kept
+
     def __str__(self) -> str:
         """The names, lowest bit first, separated by commas."""
         return ", ".join(NAMES.get(bit, f"bit {bit}") for bit in self) or "none"

@@ -56,6 +56,7 @@ HDR_LEN_MAX = 32
 
 # config.status
 LINK_UP = 1
+ANNOUNCE = 2
 
 
 def flags_in_words(flags: int) -> str:
@@ -83,6 +84,21 @@ def header_length(features: FeatureSet) -> int:
     if features.has_any(f.VERSION_1, f.MRG_RXBUF):
         return HDR_LEN_V1
     return HDR_LEN_LEGACY
+
+
+FIELDS: dict[str, tuple[int, int]] = {
+    "mac": (0, 6),
+    "status": (6, 2),
+    "max_virtqueue_pairs": (8, 2),
+    "mtu": (10, 2),
+    "speed": (12, 4),
+    "duplex": (16, 1),
+    "rss_max_key_size": (17, 1),
+    "rss_max_indirection_table_length": (18, 2),
+    "supported_hash_types": (20, 4),
+    "supported_tunnel_types": (24, 4),
+}
+"""struct virtio_net_config: byte offset and size of each field. A field that does not exist leaves its place."""
 
 
 @dataclass(slots=True)

@@ -1,4 +1,4 @@
-"""The notifications that a queue's halves share besides memory: kick (driver to device), call (device to driver).
+"""The notifications that the halves share besides memory: kick (driver to device), call and config (device to driver).
 
 In one process a notification is a number that goes up; whoever runs the halves looks at it and clears it. A real
 peer puts an eventfd in its place (section "Notifications"; NOTIF-B-01). What a kick carries beside the fact that it
@@ -46,3 +46,24 @@ def ring_call(address: i64) -> None:
     bell = doorbell_at(address)
     bell.call = 1
     bell.call_count += 1
+
+
+class ConfigBell:
+    """The configuration-change notification of one device, which has no queue of its own."""
+
+    def __init__(self) -> None:
+        self.pending = False
+        """The device has rung and nobody has looked yet."""
+        self.count = 0
+        """Times it rang."""
+
+    def ring(self) -> None:
+        """Device to driver: the configuration has changed, or DEVICE_NEEDS_RESET is set."""
+        self.pending = True
+        self.count += 1
+
+    def take(self) -> bool:
+        """Whether it rang since the last look."""
+        rang = self.pending
+        self.pending = False
+        return rang

@@ -9,12 +9,17 @@ from __future__ import annotations
 from typing import Protocol
 
 from netemu.virtio.features import FeatureSet
-from netemu.virtio.notify import Doorbell
+from netemu.virtio.notify import ConfigBell, Doorbell
 from netemu.virtio.split import RingAddresses
 
 
 class Transport(Protocol):
     """The control surface of a virtio device."""
+
+    @property
+    def config_bell(self) -> ConfigBell:
+        """Where the device says that its configuration has changed (OPER-D-01, OPER-D-02)."""
+        ...
 
     def get_features(self) -> FeatureSet:
         """The features the device offers."""
@@ -32,8 +37,12 @@ class Transport(Protocol):
         """Write the device status field; 0 resets the device."""
         ...
 
-    def read_config(self) -> bytes:
-        """The configuration space as it stands."""
+    def config_generation(self) -> int:
+        """A number that differs when the configuration does (CFG-D-04): 8 bits, as PCI has it."""
+        ...
+
+    def read_config(self, offset: int = 0, size: int | None = None) -> bytes:
+        """``size`` bytes of configuration space from ``offset``, or all; fewer where the space ends."""
         ...
 
     def queue_size_max(self, index: int) -> int:
@@ -41,5 +50,17 @@ class Transport(Protocol):
         ...
 
     def setup_queue(self, index: int, ring: RingAddresses) -> Doorbell:
-        """Tell the device where the ring lies; returns the queue's notifications."""
+        """Tell the device where the ring lies, and enable the queue; returns the queue's notifications."""
+        ...
+
+    def reset_queue(self, index: int) -> None:
+        """Ask for the reset of one queue (RING_RESET)."""
+        ...
+
+    def queue_in_reset(self, index: int) -> bool:
+        """Whether that reset is still going on (QRST-V-01)."""
+        ...
+
+    def queue_enabled(self, index: int) -> bool:
+        """Whether the queue is set up and not reset since."""
         ...

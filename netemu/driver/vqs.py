@@ -1,0 +1,191 @@
+"""The driver's queues and what they need: init_vqs, virtnet_alloc_queues, virtnet_find_vqs.
+
+Theory of operation
+-------------------
+`Vqs` owns the arrays of receive queues, send queues and NAPIs, one ring per virtqueue, and the pools of memory behind
+them. `Vqs.init_vqs` makes all of it from the negotiated features and tells the device where the rings lie. It may be
+called again after a reset: structs and pools stay at their addresses, which kernels remember, and start afresh.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from netemu.driver.eras import EraFacts
+from netemu.driver.virtio_ring import INDIRECT_MAX, TABLE_SIZE, DescState, Scatter, Virtqueue
+from netemu.driver.virtnet import (
+    IP_MAX_MTU,
+    MODE_BIG,
+    MODE_MERGEABLE,
+    NAPI_POLL_WEIGHT,
+    SQ_SIZE,
+    Napi,
+    ReceiveQueue,
+    SendQueue,
+    Tag,
+    VirtnetInfo,
+    mergeable_min_buf_len,
+)
+from netemu.jit import StructArray, allocate, array_of
+from netemu.memory import GuestMemory
+from netemu.pages import PAGE_SHIFT, PAGE_SIZE, Pages
+from netemu.reasons import DropReason
+from netemu.skb import MAX_SKB_FRAGS, Skbs
+from netemu.virtio import features as f
+from netemu.virtio import split
+from netemu.virtio.features import FeatureSet
+from netemu.virtio.notify import Doorbell
+from netemu.virtio.split import RingAddresses
+from netemu.virtio.transport import Transport
+
+FRAG_ORDER = 3
+"""Page-fragment blocks are of order 3: 32 KiB."""
+
+
+def rxq2vq(rxq: int) -> int:
+    """Virtqueue of a receive queue (NETQ-B-01)."""
+    return rxq * 2
+
+
+def txq2vq(txq: int) -> int:
+    """Virtqueue of a send queue (NETQ-B-01)."""
+    return txq * 2 + 1
+
+
+def vq2rxq(vq: int) -> int:
+    """Receive queue of a virtqueue."""
+    return vq // 2
+
+
+def vq2txq(vq: int) -> int:
+    """Send queue of a virtqueue."""
+    return (vq - 1) // 2
+
+
+class Vqs:
+    """The queues of one driver, and the memory behind them.
+
+    ``receive_queues`` and ``send_queues`` hold the counters, ``rings`` the ring of each virtqueue, ``doorbells`` its
+    notifications, ``drops`` why frames were dropped, per receive queue and reason.
+    """
+
+    def __init__(self, vi: VirtnetInfo, facts: EraFacts, memory: GuestMemory, queue_size: int) -> None:
+        """Make queues for the ``vi.max_queue_pairs`` pairs that the probe found; rings come with `init_vqs`.
+
+        ``queue_size`` is the most entries a ring gets, less where the device cannot have as many.
+        """
+        pairs = vi.max_queue_pairs
+        self.vi = vi
+        self.facts = facts
+        self.memory = memory
+        self._queue_size = queue_size
+        self.receive_queues: StructArray[ReceiveQueue] = array_of(ReceiveQueue, pairs)
+        self.send_queues: StructArray[SendQueue] = array_of(SendQueue, pairs)
+        self.napis: StructArray[Napi] = array_of(Napi, 2 * pairs)
+        self._drops = allocate(pairs * len(DropReason) * 8)
+        self.drops = self._drops.array.view(np.int64).reshape(pairs, len(DropReason))
+        self.rings: list[Virtqueue] = []
+        self.doorbells: list[Doorbell] = []
+        self._owned: list[object] = []
+
+    def init_vqs(self, transport: Transport, features: FeatureSet) -> None:
+        """virtnet_alloc_queues and virtnet_find_vqs: a receive and a send queue per pair, each with its ring.
+
+        Raises `ConfigError` for rings that the device cannot have, `NetemuError` when guest memory is too small.
+        """
+        self._virtnet_alloc_queues()
+        for index in range(2 * self.vi.max_queue_pairs):
+            self._find_vq(transport, features, index)
+        for n in range(self.vi.max_queue_pairs):
+            rq, sq = self.receive_queues[n], self.send_queues[n]
+            rq.vq = self.rings[rxq2vq(n)].address
+            sq.vq = self.rings[txq2vq(n)].address
+            self._give_memory(rq, sq, self.rings[rxq2vq(n)].num)
+
+    def _virtnet_alloc_queues(self) -> None:
+        """Join queues, NAPIs and the device's struct."""
+        self.vi.rq = self.receive_queues.address
+        self.vi.sq = self.send_queues.address
+        for n in range(self.vi.max_queue_pairs):
+            rq, sq = self.receive_queues[n], self.send_queues[n]
+            rq.vi = sq.vi = self.vi.address
+            rq.index = sq.index = n
+            rq.sq = self.send_queues.address + n * SQ_SIZE
+            rq.napi = self.napis.address + (2 * n) * Napi.dtype.itemsize
+            sq.napi = self.napis.address + (2 * n + 1) * Napi.dtype.itemsize
+            rq.drop_book = self._drops.address + n * len(DropReason) * 8
+            self.napis[2 * n].weight = NAPI_POLL_WEIGHT
+            self.napis[2 * n + 1].weight = NAPI_POLL_WEIGHT if self.facts.napi_tx else 0
+            self.napis[2 * n + 1].enabled = 1
+
+    def _find_vq(self, transport: Transport, features: FeatureSet, index: int) -> None:
+        """Create one ring in guest memory and tell the device (vring_create_virtqueue)."""
+        num = min(self._queue_size, transport.queue_size_max(index))
+        split.check_queue_size(num)
+        reserve = self.memory.reserve
+        ring = RingAddresses(
+            num=num,
+            desc=reserve(split.desc_bytes(num), align=PAGE_SIZE),
+            avail=reserve(split.avail_bytes(num), align=split.AVAIL_ALIGN),
+            used=reserve(split.used_bytes(num), align=PAGE_SIZE),
+        )
+        is_receive = index % 2 == 0
+        keeps_ctx = is_receive and self.vi.mode != MODE_BIG
+        states = array_of(DescState, num)
+        vq = Virtqueue(
+            index=index,
+            num=num,
+            num_free=num,
+            desc=self.memory.host_address(ring.desc, split.desc_bytes(num)),
+            avail=self.memory.host_address(ring.avail, split.avail_bytes(num)),
+            used=self.memory.host_address(ring.used, split.used_bytes(num)),
+            event=int(f.EVENT_IDX in features),
+            indirect=int(f.INDIRECT_DESC in features and not keeps_ctx),
+            state=states.address,
+            era=self.vi.era,
+        )
+        if vq.indirect:
+            vq.tables_gpa = reserve(num * TABLE_SIZE, align=split.DESC_ALIGN)
+            vq.tables = self.memory.host_address(vq.tables_gpa, num * TABLE_SIZE)
+        # The free list: descriptor n is followed by n + 1, the last by 0, as a fresh ring of Linux has it.
+        table = np.zeros(num, dtype=[("addr", "<u8"), ("len", "<u4"), ("flags", "<u2"), ("next", "<u2")])
+        table["next"][:-1] = np.arange(1, num)
+        self.memory.write(ring.desc, table.tobytes())
+        states.view["next"] = table["next"]
+        doorbell = transport.setup_queue(index, ring)
+        vq.doorbell = doorbell.address
+        self.rings.append(vq)
+        self.doorbells.append(doorbell)
+        self._owned.append(states)
+
+    def _give_memory(self, rq: ReceiveQueue, sq: SendQueue, num: int) -> None:
+        """Pools for a queue: the buffers of a full ring, those of one poll's skbs, and a little more."""
+        vi = self.vi
+        in_flight = num + 2 * NAPI_POLL_WEIGHT
+        frames = NAPI_POLL_WEIGHT * (1 + num // MAX_SKB_FRAGS) if vi.mode == MODE_MERGEABLE else NAPI_POLL_WEIGHT
+        skbs = Skbs(self.memory, frames + NAPI_POLL_WEIGHT)
+        block = PAGE_SIZE << FRAG_ORDER
+        if vi.mode == MODE_BIG:
+            chains = min(num, in_flight) if self.rings[rq.index * 2].indirect else num // (MAX_SKB_FRAGS + 2) + 1
+            pages = Pages(self.memory, (chains + NAPI_POLL_WEIGHT) * (vi.big_packets_num_skbfrags + 1), 0)
+            rq.page_pool = pages.pool.address
+            frags = Pages(self.memory, 1, FRAG_ORDER)
+        else:
+            pages = Pages(self.memory, 0, 0)
+            largest = PAGE_SIZE if vi.mode == MODE_MERGEABLE else vi.small_buf_size
+            per_block = block // largest - 1
+            # A block is only free when all its buffers are: twice what fits exactly leaves room for stragglers.
+            frags = Pages(self.memory, 2 * -(-in_flight // per_block) + 2, FRAG_ORDER)
+        rq.frag_pool = frags.pool.address
+        rq.skb_pool = sq.skb_pool = skbs.pool.address
+        rq.pool_pages = frags.pages.address
+        rq.pool_host = frags.pages[0].address
+        rq.pool_shift = PAGE_SHIFT + FRAG_ORDER
+        packet_max = IP_MAX_MTU if vi.big_packets else vi.max_mtu
+        rq.min_buf_len = mergeable_min_buf_len(vi.hdr_len, packet_max, num)
+        scatter = array_of(Scatter, 2 * INDIRECT_MAX)
+        rq.sg = scatter.address
+        sq.sg = scatter.address + INDIRECT_MAX * Scatter.dtype.itemsize
+        tags = array_of(Tag, num)
+        rq.tags = tags.address
+        self._owned += [skbs, pages, frags, scatter, tags]
