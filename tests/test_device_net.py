@@ -175,7 +175,7 @@ def test_rst_d_02_03_after_a_reset_queues_are_left_alone() -> None:
     before = hand.memory.snapshot()
     assert receive(hand) == r.BROKEN
     assert hand.memory.snapshot() == before
-    assert hand.bell.to_dict() == {"kick": 0, "call": 0, "kick_count": 0, "call_count": 0}
+    assert not any(hand.bell.to_dict().values())
     # Kernels keep the addresses of these structs, so they stay where they are.
     assert (hand.rx_queue.address, hand.side.address) == (queue, side)
 
