@@ -286,6 +286,8 @@ class HandTransport:
         self.bells: dict[int, Doorbell] = {}
         self.config_bell = ConfigBell()
         self.generation = 0
+        self.answer: Callable[[int], None] | None = None
+        """What the device does when a driver waits for a queue's answer."""
         self.reads: list[tuple[int, int]] = []
         """Offset and size of each access to configuration space."""
 
@@ -330,6 +332,11 @@ class HandTransport:
 
     def queue_enabled(self, index: int) -> bool:
         return index in self.rings
+
+    def serve(self, index: int) -> None:
+        self.log.append(("serve", index))
+        if self.answer is not None:
+            self.answer(index)
 
     @property
     def status_writes(self) -> list[int]:

@@ -256,9 +256,9 @@ def test_netq_b_01_02_pairs_count_when_multiqueue_was_negotiated() -> None:
 
 def test_each_queue_has_its_own_ring_and_bell() -> None:
     hand = Hand(VERSION_1, CTRL_VQ, MQ, pairs=3)
-    assert [bell.address for bell in hand.bells] == [dq.doorbell for dq in hand.device.queues]
+    assert [bell.address for bell in hand.bells] == [dq.doorbell for dq in hand.device.queues[:6]]
     assert len({bell.address for bell in hand.bells}) == 6
-    for ring, dq in zip(hand.rings, hand.device.queues, strict=True):
+    for ring, dq in zip(hand.rings, hand.device.queues[:6], strict=True):
         assert dq.avail == hand.memory.host_address(ring.avail, 22)
 
 

@@ -15,14 +15,19 @@ from __future__ import annotations
 import ctypes
 from collections.abc import Iterable
 
+from netemu.device.coalesce import Coalescing
 from netemu.device.config import ConfigSpace
+from netemu.device.control import Control
+from netemu.device.filter import ReceiveFilter
 from netemu.device.queue import BROKEN_REASONS, SEGMENTS_MAX, Chain, DeviceQueue, Segment
 from netemu.device.receive import ReceiveSide
+from netemu.device.stats import DeviceStats
 from netemu.errors import ConfigError
 from netemu.jit import StructArray, allocate, array_of
 from netemu.memory import GuestMemory
 from netemu.virtio import features as f
 from netemu.virtio import split, status
+from netemu.virtio.control import offload_features, offload_mask
 from netemu.virtio.features import FeatureSet
 from netemu.virtio.net import ANNOUNCE, HDR_LEN_MAX, LINK_UP, NetConfig, header_length
 from netemu.virtio.notify import ConfigBell, Doorbell
@@ -37,7 +42,8 @@ HONOURED = FeatureSet.of(*f.NAMES) - FeatureSet.of(
 class NetDevice:
     """A virtio network device over one guest's memory; implements `netemu.virtio.transport.Transport`.
 
-    The queues' numbers are in ``queues``, one `DeviceQueue` per virtqueue, those of the receive side in ``side``.
+    The queues' numbers are in ``queues``, one `DeviceQueue` per virtqueue, those of the receive side in ``side``. What
+    a driver sets through the control queue is in ``filter``, ``coalescing``, ``guest_offloads``, ``side.queue_pairs``.
     """
 
     def __init__(
@@ -73,15 +79,25 @@ class NetDevice:
         self._header = allocate(HDR_LEN_MAX)
         pairs = self.config.max_virtqueue_pairs if features.has_any(f.MQ, f.RSS) else 1
         self.side = ReceiveSide(header=self._header.address)
-        self.queues: StructArray[DeviceQueue] = array_of(DeviceQueue, 2 * pairs)
-        self.doorbells: StructArray[Doorbell] = array_of(Doorbell, 2 * pairs)
+        self._pairs = pairs
+        count = 2 * pairs + int(f.CTRL_VQ in features)
+        self.queues: StructArray[DeviceQueue] = array_of(DeviceQueue, count)
+        self.doorbells: StructArray[Doorbell] = array_of(Doorbell, count)
+        self.filter = ReceiveFilter()
+        self.coalescing = Coalescing(self.queues, pairs)
+        self.stats = DeviceStats(self.queues, self.doorbells)
+        self.control = Control(self)
         self._reset()
 
     def _reset(self) -> None:
         """Status, features and all queues as at the beginning (RST-D-01), in place: kernels know where they are."""
         self._status = 0
-        self.features = FeatureSet()
+        self.features = self.guest_offloads = FeatureSet()
         self.side.hdr_len = self.side.mergeable = 0
+        self.side.queue_pairs = 1  # MQ-D-02
+        self.filter.start(self.features, self.config.mac)
+        self.coalescing.reset()
+        self.stats.reset()
         self.queues.view[:] = 0
         self.doorbells.view[:] = 0
         self.early_kicks = 0
@@ -99,7 +115,12 @@ class NetDevice:
     @property
     def pairs(self) -> int:
         """Queue pairs under the features at hand (NETQ-B-02)."""
-        return len(self.queues) // 2 if self.features.has_any(f.MQ, f.RSS) else 1
+        return self._pairs if self.features.has_any(f.MQ, f.RSS) else 1
+
+    @property
+    def control_index(self) -> int:
+        """The control queue's index, 2N whatever is in use (NETQ-B-01, NETQ-B-02); -1 without one (NETQ-B-03)."""
+        return 2 * self.pairs if f.CTRL_VQ in self.features else -1
 
     @property
     def live(self) -> bool:
@@ -165,6 +186,8 @@ class NetDevice:
         self._live = True
         self.side.hdr_len = header_length(self.features)
         self.side.mergeable = int(f.MRG_RXBUF in self.features)
+        self.filter.start(self.features, self.config.mac)
+        self.guest_offloads = offload_features(offload_mask(self.features))  # OFFL-D-01
         # Kicks of a driver that did not wait for DRIVER_OK (INIT-V-14) have done nothing; they are only counted.
         self.early_kicks = sum(bell.kick_count for bell in self.doorbells)
         for index, num in self._sizes.items():
@@ -244,11 +267,31 @@ class NetDevice:
         if f.GUEST_ANNOUNCE in self.features and f.STATUS in self.features:
             self.change_config(status=self.config.status | ANNOUNCE)
 
+    # What the control queue asks for.
+
+    def serve(self, index: int) -> None:
+        """Work on virtqueue ``index`` now, if it is the control queue: others are served by whoever moves frames."""
+        if self._live and index == self.control_index:
+            self.control.service(self.queues[index])
+
+    def set_mac(self, mac: bytes) -> None:
+        """Take another station address, into configuration space (MAC-D-03) and into the filter."""
+        self.config_space.change(mac=mac)
+        self.filter.set_mac(mac)
+
+    def set_pairs(self, pairs: int) -> None:
+        """Use this many queue pairs from now on, with automatic steering (MQ-D-03, MQ-D-04)."""
+        self.side.queue_pairs = pairs
+
+    def announced(self) -> None:
+        """The driver has heard `ask_to_announce` (ANN-D-01)."""
+        self.config_space.change(status=self.config.status & ~ANNOUNCE)
+
     # Queues.
 
     def queue_size_max(self, index: int) -> int:
         """The largest size of virtqueue ``index``; 0 for one that does not exist."""
-        return self._queue_size if 0 <= index < 2 * self.pairs else 0
+        return self._queue_size if 0 <= index < 2 * self.pairs or 0 <= index == self.control_index else 0
 
     def setup_queue(self, index: int, ring: RingAddresses) -> Doorbell:
         """Take over a ring: translate its addresses once; the device looks at it from DRIVER_OK on.
@@ -277,7 +320,9 @@ class NetDevice:
         dq.indirect = int(f.INDIRECT_DESC in self.features)
         dq.segments = segments.address
         dq.chains = chains.address
-        if not dq.event and index % 2 == 0:
+        if index != self.control_index:
+            self.coalescing.queue_enabled(index)
+        if not dq.event and index % 2 == 0 and index != self.control_index:
             # The receive side polls for buffers whenever a frame comes; it asks for kicks only when it runs dry.
             self.memory.write(ring.used + split.USED_FLAGS, split.NO_NOTIFY.to_bytes(2, "little"))
         self._owned[index] = (segments, chains)

@@ -35,6 +35,8 @@ class ReceiveSide(Struct):
     mergeable: i64
     header: i64
     """Host address of HDR_LEN_MAX bytes: the header of the frame at hand."""
+    queue_pairs: i64
+    """Queue pairs in use, of those there are: frames go to the receive queues of these alone (MQ-D-02, MQ-D-03)."""
     header_used: i64
     """The header at hand is not all zeros behind num_buffers: a frame that brings none needs it cleared first."""
 

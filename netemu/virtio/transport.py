@@ -64,3 +64,10 @@ class Transport(Protocol):
     def queue_enabled(self, index: int) -> bool:
         """Whether the queue is set up and not reset since."""
         ...
+
+    def serve(self, index: int) -> None:
+        """Let the device work on virtqueue ``index``: what a driver that spins on the control queue does meanwhile.
+
+        In one process the device works there and then; a real peer works by itself, and this may only wait a little.
+        """
+        ...
