@@ -1,0 +1,48 @@
+"""What a receiver of frames takes over from their sender: a mask, made from negotiated features."""
+
+from __future__ import annotations
+
+from netemu.virtio import features as f
+from netemu.virtio.features import FeatureSet
+
+ACCEPT_CSUM = 1
+"""Unfinished checksums, and the remark that a checksum was verified."""
+ACCEPT_TSO4 = 2
+ACCEPT_TSO6 = 4
+ACCEPT_ECN = 8
+"""Large TCP segments with CWR set."""
+ACCEPT_UFO = 16
+ACCEPT_USO4 = 32
+ACCEPT_USO6 = 64
+ACCEPT_TUNNEL = 128
+"""Large segments inside UDP tunnels."""
+ACCEPT_TUNNEL_CSUM = 256
+"""The same with an unfinished checksum of the outer UDP header."""
+
+_GUEST = {
+    f.GUEST_CSUM: ACCEPT_CSUM,
+    f.GUEST_TSO4: ACCEPT_TSO4,
+    f.GUEST_TSO6: ACCEPT_TSO6,
+    f.GUEST_ECN: ACCEPT_ECN,
+    f.GUEST_UFO: ACCEPT_UFO,
+    f.GUEST_USO4: ACCEPT_USO4,
+    f.GUEST_USO6: ACCEPT_USO6,
+    f.GUEST_UDP_TUNNEL_GSO: ACCEPT_TUNNEL,
+    f.GUEST_UDP_TUNNEL_GSO_CSUM: ACCEPT_TUNNEL_CSUM,
+}
+_OFFLOAD_BITS = {f.GUEST_UDP_TUNNEL_GSO: 46, f.GUEST_UDP_TUNNEL_GSO_CSUM: 47}
+"""Where a bit of the guest-offloads command is not that of the feature (VIRTIO 1.4, section 5.1.6.5.7.1)."""
+
+
+def accepts_from_features(features: FeatureSet, guest_offloads: int | None = None) -> int:
+    """What a guest that negotiated ``features`` takes.
+
+    ``guest_offloads`` is the mask of the last CTRL_GUEST_OFFLOADS_SET; without one all that was negotiated is on
+    (OFFL-D-01), and a bit that was not negotiated never counts (OFFL-V-01).
+    """
+    accepts = 0
+    for bit, accept in _GUEST.items():
+        on = guest_offloads is None or guest_offloads >> _OFFLOAD_BITS.get(bit, bit) & 1
+        if bit in features and on:
+            accepts |= accept
+    return accepts
