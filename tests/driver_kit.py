@@ -17,15 +17,9 @@ from netemu.driver.eras import era
 from netemu.driver.poll import virtnet_poll, virtnet_receive
 from netemu.driver.probe import VirtioNet
 from netemu.driver.refill import give_pages, try_fill_recv, virt_to_head_page, virtnet_open
-from netemu.driver.virtio_ring import (
-    TABLE_SIZE,
-    DescState,
-    Scatter,
-    Virtqueue,
-    virtqueue_add,
-    virtqueue_detach_unused_buf,
-)
+from netemu.driver.virtio_ring import Scatter, virtqueue_add, virtqueue_detach_unused_buf
 from netemu.driver.virtnet import MODE_BIG, mergeable_min_buf_len, small_buffer_size
+from netemu.driver.vring_create import Vring
 from netemu.jit import array_of
 from netemu.memory import GuestMemory
 from netemu.pages import PAGE_STRUCT_SIZE, PagePool, page_at, page_pool_at, put_page
@@ -212,41 +206,25 @@ class RingRig:
         *,
         event: bool = False,
         indirect: bool = False,
+        in_order: bool = False,
         start: int = 0,
+        table_entries: int = 24,
     ) -> None:
-        self.memory = GuestMemory(1 << 20)
-        self.desc = self.memory.reserve(16 * num, align=16)
-        self.avail = self.memory.reserve(6 + 2 * num, align=2)
-        self.used = self.memory.reserve(6 + 8 * num, align=4)
-        self.device = HandRing(self.memory, num, self.desc, self.avail, self.used, start)
+        self.memory = GuestMemory(1 << 22)
         self.bell = Doorbell()
         self.era = era(kernel).struct()
-        self.states = array_of(DescState, num)
-        self.vq = Virtqueue(
-            index=1,
-            num=num,
-            num_free=num,
-            desc=self.memory.host_address(self.desc, 16 * num),
-            avail=self.memory.host_address(self.avail, 6 + 2 * num),
-            used=self.memory.host_address(self.used, 6 + 8 * num),
-            event=int(event),
-            indirect=int(indirect),
-            state=self.states.address,
-            doorbell=self.bell.address,
-            era=self.era.address,
-            avail_idx_shadow=start,
-            last_used_idx=start,
-        )
-        if indirect:
-            self.vq.tables_gpa = self.memory.reserve(num * TABLE_SIZE, align=16)
-            self.vq.tables = self.memory.host_address(self.vq.tables_gpa, num * TABLE_SIZE)
-        # A fresh ring: descriptor n is followed by n + 1, the last by 0 (sheet 5.1).
-        for n in range(num):
-            self.device.write_descriptor(n, 0, 0, 0, (n + 1) % num)
-            self.states[n].next = (n + 1) % num
+        chosen = {f.EVENT_IDX: event, f.INDIRECT_DESC: indirect, f.IN_ORDER: in_order}
+        features = FeatureSet.of(*(bit for bit, on in chosen.items() if on))
+        self.ring = Vring(self.memory, 1, num, features, self.era.address, keeps_ctx=False, table_entries=table_entries)
+        self.vq = self.ring.struct
+        self.vq.doorbell = self.bell.address
+        places = self.ring.addresses
+        self.desc, self.avail, self.used = places.desc, places.avail, places.used
+        self.device = HandRing(self.memory, num, self.desc, self.avail, self.used, start)
+        self.vq.avail_idx_shadow = self.vq.last_used_idx = start
         self.memory.write(self.avail + 2, struct.pack("<H", start))
         self.device.set_used_idx(start)
-        self._sg = array_of(Scatter, 32)
+        self._sg = array_of(Scatter, 2048)
 
     def add(self, out: list[tuple[int, int]], into: list[tuple[int, int]], token: int, ctx: int = 0) -> int:
         """virtqueue_add of segments (address, length); its result."""

@@ -257,7 +257,7 @@ def test_without_the_feature_there_is_no_table() -> None:
 def test_a_refused_table_falls_back_to_a_chain() -> None:
     """Sheet 5.2 step 2: silently; the next buffer has a table again."""
     rig = RingRig(8, indirect=True)
-    rig.vq.indirect_refuse = 1
+    rig.ring.tables.pool.refuse = 1
     assert rig.add([], [(0x1000, 1), (0x2000, 2)], token=1) == 0
     assert rig.add([], [(0x3000, 3), (0x4000, 4)], token=2) == 0
     assert [rig.device.descriptor(n)[2] for n in (0, 1, 2)] == [3, 2, 4]
@@ -272,7 +272,7 @@ def test_a_table_needs_one_free_descriptor_and_a_fallback_all() -> None:
     """Sheet 5.2 steps 2 and 3: with one slot left a table fits, a chain of two does not."""
     rig = RingRig(2, indirect=True)
     rig.add_one(1)
-    rig.vq.indirect_refuse = 1
+    rig.ring.tables.pool.refuse = 1
     assert rig.add([], [(0x1000, 1), (0x2000, 2)], token=2) == ENOSPC
     assert rig.add([], [(0x1000, 1), (0x2000, 2)], token=2) == 0
     assert rig.add([], [(0x1000, 1), (0x2000, 2)], token=3) == ENOSPC

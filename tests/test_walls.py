@@ -21,17 +21,18 @@ MAY_IMPORT = {
     "reasons": "",
     "jit": "",  # knows Numba, and nothing of networks
     "memory": "errors jit",
-    "pages": "jit memory",
+    "pressure": "errors jit",
+    "pages": "jit memory pressure",
     "checksum": "jit",
     "frame": "jit",
     "quirks": "errors jit",
     "offload": "checksum errors frame jit virtio",  # frames as bytes: nothing of rings, skbs or files
-    "skb": "checksum jit memory pages",
+    "skb": "checksum jit memory pages pressure",
     "trace": "jit skb",
     "ways": "reasons trace",
     "virtio": "errors jit",  # the specification: no packet, no Linux, no I/O
     "device": "errors frame jit memory offload quirks virtio",  # the host: never the driver
-    "driver": "errors jit memory pages quirks reasons skb virtio",  # the guest: never the device
+    "driver": "errors jit memory pages pressure quirks reasons skb virtio",  # the guest: never the device
     "stack": "checksum errors jit skb",  # protocols over skbs: nothing of virtio
     "capture": "errors frame jit",  # files of frames: nothing of virtio or skbs
     "wireshark": "errors",
@@ -48,7 +49,7 @@ ONLY_WHEN_USED = {"scapy", "rich"}
 
 # The host, the guest and their protocols are fed bytes and time: files, sockets, clocks and threads are for others.
 NO_IO = {"checksum", "device", "driver", "engine", "memory", "offload", "pages", "skb", "stack", "trace", "virtio"}
-NO_IO |= {"ways"}
+NO_IO |= {"pressure", "ways"}
 IO = {"asyncio", "io", "os", "pathlib", "random", "select", "socket", "subprocess", "threading", "time"}
 
 # What a start of the command line must not load.

@@ -87,6 +87,8 @@ class Era(Struct):
     """With EVENT_IDX, disabling callbacks moves used_event out of the way (v5.14)."""
     event_triggered_early: i64
     """disable_cb returns before it notes anything once the event fired (v5.14 to v6.3)."""
+    packed_full_chain_wraps: i64
+    """A chain exactly as long as a packed ring flips the driver's wrap counter, as any that passes its end (v6.6)."""
     poll_sees_broken: i64
     """virtqueue_poll says no more work on a broken ring (v5.9)."""
     tx_cleans_inside_lock: i64
@@ -142,6 +144,7 @@ class EraFacts:
     desc_extra: bool
     disable_cb_writes_event: bool
     event_triggered_early: bool
+    packed_full_chain_wraps: bool
     poll_sees_broken: bool
     tx_cleans_inside_lock: bool
     tx_reclaims_in_xmit: bool
@@ -187,6 +190,7 @@ ERAS: dict[str, EraFacts] = {
             desc_extra=False,
             disable_cb_writes_event=False,
             event_triggered_early=False,
+            packed_full_chain_wraps=False,
             poll_sees_broken=False,
             tx_cleans_inside_lock=False,
             tx_reclaims_in_xmit=True,
@@ -224,6 +228,7 @@ ERAS: dict[str, EraFacts] = {
             desc_extra=True,
             disable_cb_writes_event=True,
             event_triggered_early=True,
+            packed_full_chain_wraps=False,
             poll_sees_broken=True,
             tx_cleans_inside_lock=True,
             tx_reclaims_in_xmit=True,
@@ -261,6 +266,7 @@ ERAS: dict[str, EraFacts] = {
             desc_extra=True,
             disable_cb_writes_event=True,
             event_triggered_early=False,
+            packed_full_chain_wraps=True,
             poll_sees_broken=True,
             tx_cleans_inside_lock=True,
             tx_reclaims_in_xmit=False,

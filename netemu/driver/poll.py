@@ -12,6 +12,7 @@ from netemu.driver.virtio_ring import (
     virtqueue_disable_cb,
     virtqueue_enable_cb_delayed,
     virtqueue_get_buf_ctx,
+    virtqueue_used_slot,
     vring_interrupt,
 )
 from netemu.driver.virtnet import TAG_SIZE, ReceiveQueue, VirtnetInfo, napi_at, sq_at, tag_at, vi_at
@@ -69,7 +70,7 @@ def virtnet_receive(vi: VirtnetInfo, rq: ReceiveQueue, budget: i64) -> i64:
     vq = virtqueue_at(rq.vq)
     received = 0
     while received < budget:
-        slot = vq.last_used_idx & (vq.num - 1)
+        slot = virtqueue_used_slot(vq)
         buffer, used, ctx = virtqueue_get_buf_ctx(vq)
         if buffer == 0:
             break

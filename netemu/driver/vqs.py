@@ -12,7 +12,7 @@ from __future__ import annotations
 import numpy as np
 
 from netemu.driver.eras import EraFacts
-from netemu.driver.virtio_ring import INDIRECT_MAX, TABLE_SIZE, DescState, Scatter, Virtqueue
+from netemu.driver.virtio_ring import SCATTER_SIZE, Scatter, Virtqueue
 from netemu.driver.virtnet import (
     IP_MAX_MTU,
     MODE_BIG,
@@ -26,20 +26,20 @@ from netemu.driver.virtnet import (
     VirtnetInfo,
     mergeable_min_buf_len,
 )
+from netemu.driver.vring_create import Vring
 from netemu.jit import StructArray, allocate, array_of
 from netemu.memory import GuestMemory
 from netemu.pages import PAGE_SHIFT, PAGE_SIZE, Pages
 from netemu.reasons import DropReason
 from netemu.skb import MAX_SKB_FRAGS, Skbs
-from netemu.virtio import features as f
-from netemu.virtio import split
 from netemu.virtio.features import FeatureSet
 from netemu.virtio.notify import Doorbell
-from netemu.virtio.split import RingAddresses
 from netemu.virtio.transport import Transport
 
 FRAG_ORDER = 3
 """Page-fragment blocks are of order 3: 32 KiB."""
+SEGMENTS_MAX = 2 + MAX_SKB_FRAGS
+"""Segments of the longest buffer: a big one has header, first page and frags, one to be sent header, head and frags."""
 
 
 def rxq2vq(rxq: int) -> int:
@@ -84,6 +84,7 @@ class Vqs:
         self.napis: StructArray[Napi] = array_of(Napi, 2 * pairs)
         self._drops = allocate(pairs * len(DropReason) * 8)
         self.drops = self._drops.array.view(np.int64).reshape(pairs, len(DropReason))
+        self.vrings: list[Vring] = []
         self.rings: list[Virtqueue] = []
         self.doorbells: list[Doorbell] = []
         self._owned: list[object] = []
@@ -120,43 +121,21 @@ class Vqs:
 
     def _find_vq(self, transport: Transport, features: FeatureSet, index: int) -> None:
         """Create one ring in guest memory and tell the device (vring_create_virtqueue)."""
-        num = min(self._queue_size, transport.queue_size_max(index))
-        split.check_queue_size(num)
-        reserve = self.memory.reserve
-        ring = RingAddresses(
-            num=num,
-            desc=reserve(split.desc_bytes(num), align=PAGE_SIZE),
-            avail=reserve(split.avail_bytes(num), align=split.AVAIL_ALIGN),
-            used=reserve(split.used_bytes(num), align=PAGE_SIZE),
-        )
         is_receive = index % 2 == 0
-        keeps_ctx = is_receive and self.vi.mode != MODE_BIG
-        states = array_of(DescState, num)
-        vq = Virtqueue(
-            index=index,
-            num=num,
-            num_free=num,
-            desc=self.memory.host_address(ring.desc, split.desc_bytes(num)),
-            avail=self.memory.host_address(ring.avail, split.avail_bytes(num)),
-            used=self.memory.host_address(ring.used, split.used_bytes(num)),
-            event=int(f.EVENT_IDX in features),
-            indirect=int(f.INDIRECT_DESC in features and not keeps_ctx),
-            state=states.address,
-            era=self.vi.era,
+        ring = Vring(
+            self.memory,
+            index,
+            min(self._queue_size, transport.queue_size_max(index)),
+            features,
+            self.vi.era,
+            keeps_ctx=is_receive and self.vi.mode != MODE_BIG,
+            table_entries=SEGMENTS_MAX,
         )
-        if vq.indirect:
-            vq.tables_gpa = reserve(num * TABLE_SIZE, align=split.DESC_ALIGN)
-            vq.tables = self.memory.host_address(vq.tables_gpa, num * TABLE_SIZE)
-        # The free list: descriptor n is followed by n + 1, the last by 0, as a fresh ring of Linux has it.
-        table = np.zeros(num, dtype=[("addr", "<u8"), ("len", "<u4"), ("flags", "<u2"), ("next", "<u2")])
-        table["next"][:-1] = np.arange(1, num)
-        self.memory.write(ring.desc, table.tobytes())
-        states.view["next"] = table["next"]
-        doorbell = transport.setup_queue(index, ring)
-        vq.doorbell = doorbell.address
-        self.rings.append(vq)
+        doorbell = transport.setup_queue(index, ring.addresses)
+        ring.struct.doorbell = doorbell.address
+        self.vrings.append(ring)
+        self.rings.append(ring.struct)
         self.doorbells.append(doorbell)
-        self._owned.append(states)
 
     def _give_memory(self, rq: ReceiveQueue, sq: SendQueue, num: int) -> None:
         """Pools for a queue: the buffers of a full ring, those of one poll's skbs, and a little more."""
@@ -183,9 +162,9 @@ class Vqs:
         rq.pool_shift = PAGE_SHIFT + FRAG_ORDER
         packet_max = IP_MAX_MTU if vi.big_packets else vi.max_mtu
         rq.min_buf_len = mergeable_min_buf_len(vi.hdr_len, packet_max, num)
-        scatter = array_of(Scatter, 2 * INDIRECT_MAX)
+        scatter = array_of(Scatter, 2 * SEGMENTS_MAX)
         rq.sg = scatter.address
-        sq.sg = scatter.address + INDIRECT_MAX * Scatter.dtype.itemsize
+        sq.sg = scatter.address + SEGMENTS_MAX * SCATTER_SIZE
         tags = array_of(Tag, num)
         rq.tags = tags.address
         self._owned += [skbs, pages, frags, scatter, tags]
