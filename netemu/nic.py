@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -13,59 +13,41 @@ from netemu import engine
 from netemu.capture.formats import MAX_FRAME
 from netemu.capture.sink import SINK_NONE, Sink
 from netemu.device.net import NetDevice
-from netemu.driver.eras import DEFAULT_ERA
+from netemu.driver.eras import DEFAULT_ERA, era
 from netemu.driver.ethtool import ethtool_statistics, netdev_statistics
-from netemu.driver.features import SUPPORTED
+from netemu.driver.features import MODE_NAMES, SUPPORTED, choose, receive_mode
 from netemu.driver.probe import VirtioNet
 from netemu.errors import ConfigError
 from netemu.frame import Frame
 from netemu.jit import Buffer, StructArray, allocate, array_of, hook, load_together
 from netemu.memory import GuestMemory
+from netemu.offer import Mode, RingKind, configuration, offered_features
 from netemu.pages import PAGE_SIZE
 from netemu.reasons import DropReason
 from netemu.skb import MAX_SKB_FRAGS
 from netemu.stack import ProtocolStack, deliver
 from netemu.trace import BufferEvent, SkbEvent, TraceBuffers
 from netemu.virtio import features as f
+from netemu.virtio import packed, split
 from netemu.virtio.features import FeatureSet
-from netemu.virtio.net import NetConfig
 from netemu.ways import Ways
 
-Mode = Literal["mergeable", "small", "big"]
-MODES: tuple[Mode, ...] = get_args(Mode)
-
-QUEUE_SIZE_MAX = 1024
-QUEUES_MAX = 64
 DEFAULT_BURST = 64
 
-_BASE = FeatureSet.of(f.MAC, f.STATUS, f.VERSION_1, f.EVENT_IDX, f.INDIRECT_DESC)
-_GUEST_OFFLOADS = FeatureSet.of(f.GUEST_CSUM, f.GUEST_TSO4, f.GUEST_TSO6, f.GUEST_ECN, f.GUEST_UFO)
 _MEMORY_BASE = 4 << 20
 _MEMORY_PER_BUFFER = 3 * PAGE_SIZE
 _MEMORY_PER_BIG_BUFFER = (MAX_SKB_FRAGS + 1) * PAGE_SIZE
+_MEMORY_PER_ENTRY = 1024
 _SPARE_BUFFERS = 192
 """What a queue's rings and pools take at most, see `VirtioNet`; what is never touched costs no memory."""
 _TRACE_EVENTS = 2048
 _TRACE_BYTES = 8 * MAX_FRAME
 
 
-def offered_features(mode: Mode, queues: int) -> FeatureSet:
-    """What the device offers so that a Linux driver ends up in ``mode`` with ``queues`` queue pairs."""
-    offered = _BASE
-    if mode == "mergeable":
-        offered |= _GUEST_OFFLOADS | FeatureSet.of(f.MRG_RXBUF)
-    elif mode == "big":
-        offered |= _GUEST_OFFLOADS
-    if queues > 1:
-        offered |= FeatureSet.of(f.MQ, f.CTRL_VQ)
-    return offered
-
-
-def _memory_size(features: FeatureSet, queue_size: int, queues: int) -> int:
-    """Bytes of guest memory for a driver with these features."""
-    big = f.MRG_RXBUF not in features and f.GUEST_CSUM in features
-    per_buffer = _MEMORY_PER_BIG_BUFFER if big else _MEMORY_PER_BUFFER
-    return queues * (_MEMORY_BASE + (queue_size + _SPARE_BUFFERS) * per_buffer)
+def _memory_size(mode: str, queue_size: int, queues: int) -> int:
+    """Bytes of guest memory for a driver in this receive mode."""
+    per_buffer = _MEMORY_PER_BIG_BUFFER if mode == "big" else _MEMORY_PER_BUFFER
+    return queues * (_MEMORY_BASE + queue_size * _MEMORY_PER_ENTRY + (queue_size + _SPARE_BUFFERS) * per_buffer)
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,29 +73,36 @@ class Nic:
         queues: int = 1,
         driver: str = DEFAULT_ERA,
         *,
+        features: str = "",
+        ring: RingKind = "split",
+        mtu: int | None = None,
+        mac: bytes | str | None = None,
+        offer: FeatureSet | None = None,
         accept: FeatureSet = SUPPORTED,
         burst: int = DEFAULT_BURST,
         wait: bool = True,
     ) -> None:
         """Build the pair.
 
-        ``driver`` names the kernel to follow (`netemu.driver.eras.ERAS`), ``accept`` limits what the driver takes
-        of the features it is offered. ``burst`` frames arrive between an interrupt and its poll; a frame without a
+        ``driver`` names the kernel to follow (`netemu.driver.eras.ERAS`). The device offers what makes Linux end up in
+        ``mode`` with ``queues`` pairs and rings of kind ``ring``, or exactly ``offer``, changed by ``features`` like
+        "+STANDBY,-GUEST_UFO" (`FeatureSet.changed`); the ``mode`` of the object is what came of it. ``accept`` limits
+        what the driver takes. ``mtu`` and ``mac`` go to the device's configuration; an MTU is then also offered.
+        ``burst`` frames arrive between an interrupt and its poll; a frame without a
         buffer waits for the guest, or with ``wait`` off is dropped. Raises `ConfigError` for a combination that
         cannot be.
         """
-        if mode not in MODES:
-            raise ConfigError(f"no receive mode is called {mode!r}; there are {', '.join(MODES)}")
-        if not 1 <= queues <= QUEUES_MAX:
-            raise ConfigError(f"a device here has 1 to {QUEUES_MAX} queue pairs, not {queues}")
-        if not 1 <= queue_size <= QUEUE_SIZE_MAX:
-            raise ConfigError(f"a ring here has 1 to {QUEUE_SIZE_MAX} entries, not {queue_size}")
         if burst < 1:
             raise ConfigError(f"a burst has at least one frame, not {burst}")
-        self.mode = mode
-        offered = offered_features(mode, queues)
-        self.memory = GuestMemory(_memory_size(offered & accept, queue_size, queues))
-        config = NetConfig(max_virtqueue_pairs=queues)
+        config = configuration(queues, mtu, mac)
+        offered = offered_features(mode, queues, ring) if offer is None else offer
+        offered = (offered | FeatureSet.of(f.MTU) if mtu is not None else offered).changed(features)
+        facts = era(driver)
+        chosen = choose(facts, offered, accept & SUPPORTED, config.mtu)
+        check_queue_size = packed.check_queue_size if f.RING_PACKED in chosen else split.check_queue_size
+        check_queue_size(queue_size)
+        self.mode = MODE_NAMES[receive_mode(chosen, facts, config.mtu if f.MTU in chosen else 0)]
+        self.memory = GuestMemory(_memory_size(self.mode, queue_size, queues))
         self.device = NetDevice(self.memory, offered, config, queue_size)
         self.driver = VirtioNet(self.device, self.memory, driver, queue_size, accept)
         self.queues: int = self.driver.vi.curr_queue_pairs
@@ -122,7 +111,7 @@ class Nic:
         self._device_drops = allocate(len(DropReason) * 8)
         self._trace = TraceBuffers()
         self._sink = Sink(kind=SINK_NONE)
-        features = self.driver.features.mask
+        mask = self.driver.features.mask
         self.engine = engine.Engine(
             burst=burst,
             may_wait=int(wait),
@@ -133,8 +122,8 @@ class Nic:
             stack=self.stack.address,
             deliver=hook(deliver),
             sink=self._sink.address,
-            features_low=features & (1 << 64) - 1,
-            features_high=features >> 64,
+            features_low=mask & (1 << 64) - 1,
+            features_high=mask >> 64,
             trace=self._trace.struct.address,
             device_drops=self._device_drops.address,
         )

@@ -22,7 +22,8 @@ from netemu.driver.eras import DEFAULT_ERA
 from netemu.errors import ConfigError, NetemuError
 from netemu.jit import allocate
 from netemu.journey import comment, lost_in_words
-from netemu.nic import DEFAULT_BURST, Mode, Nic
+from netemu.nic import DEFAULT_BURST, Nic
+from netemu.offer import Mode, RingKind
 from netemu.trace import SkbEvent, TraceBuffers
 from netemu.ways import Ways
 
@@ -42,6 +43,7 @@ Encap = Literal["ethernet", "virtio"]
 class ReplayOptions:
     """How to replay.
 
+    ``features`` changes what the device offers for ``mode``, ``queues`` and ``ring``, as in "+STANDBY,-GUEST_UFO".
     ``burst`` is how many frames arrive between an interrupt and the poll it asks for; ``wait`` whether a frame for
     which there is no buffer waits for the guest or is dropped. ``limit`` ends the replay after so many frames
     (None: all), ``loop`` plays the input so many times. ``encap`` chooses what a capture holds: the frames
@@ -53,6 +55,10 @@ class ReplayOptions:
     queue_size: int = 256
     queues: int = 1
     driver: str = DEFAULT_ERA
+    ring: RingKind = "split"
+    features: str = ""
+    mtu: int | None = None
+    mac: str | None = None
     burst: int = DEFAULT_BURST
     wait: bool = True
     limit: int | None = None
@@ -80,7 +86,16 @@ class Replay:
             raise ConfigError("loop is at least 1, and limit is not negative")
         self.options = options
         self.nic = Nic(
-            options.mode, options.queue_size, options.queues, options.driver, burst=options.burst, wait=options.wait
+            options.mode,
+            options.queue_size,
+            options.queues,
+            options.driver,
+            features=options.features,
+            ring=options.ring,
+            mtu=options.mtu,
+            mac=options.mac,
+            burst=options.burst,
+            wait=options.wait,
         )
         self._played = False
         self.seconds = 0.0
@@ -103,8 +118,8 @@ class Replay:
     def _interface(self) -> InterfaceInfo:
         o = self.options
         where = "at the ring" if self._ring else "in the guest"
-        what = f"virtio-net seen {where}: {o.mode} buffers, {o.queues} queue(s) of {o.queue_size}, driver as {o.driver}"
-        return InterfaceInfo(name="netemu0", description=what)
+        shape = f"{self.nic.mode} buffers, {o.queues} queue(s) of {o.queue_size}, driver as {o.driver}"
+        return InterfaceInfo(name="netemu0", description=f"virtio-net seen {where}: {shape}")
 
     def _make_sink(self) -> Sink:
         """Where the kernel writes: the file's own sink, a buffer that Python adds comments to, or nowhere."""
@@ -287,7 +302,7 @@ class Replay:
             "seconds": round(self.seconds, 6),
             "frames_per_second": round(e.frames_in / self.seconds) if self.seconds else 0,
             "interrupted": self.interrupted,
-            "mode": self.options.mode,
+            "mode": self.nic.mode,
             "driver": self.options.driver,
             "queue_size": nic.driver.rings[0].num,
             "features": [*str(nic.driver.features).split(", ")],

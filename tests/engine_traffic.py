@@ -12,7 +12,8 @@ import struct
 import sys
 
 from netemu.driver.eras import ERAS
-from netemu.nic import MODES, Nic
+from netemu.nic import Nic
+from netemu.offer import MODES
 
 RING_SIZES = (16, 256)
 FRAMES = 70

@@ -18,7 +18,8 @@ from netemu.driver.features import SUPPORTED
 from netemu.errors import ConfigError
 from netemu.frame import Frame
 from netemu.jit import allocate, array_of
-from netemu.nic import MODES, Mode, Nic
+from netemu.nic import Nic
+from netemu.offer import MODES, Mode
 from netemu.pages import page_pool_at
 from netemu.skb import skb_pool_at
 from netemu.trace import TraceBuffers

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from netemu.driver.eras import ERAS
-from netemu.nic import MODES
+from netemu.offer import MODES
 from tests.replay_kit import environment, netemu
 from tests.support import REPO
 

@@ -2,7 +2,7 @@
 
 The input is read by `replay_kit.read_capture_by_hand`, the output too: neither side of the comparison is netemu's.
 
-The rules, for the features that `netemu.nic.offered_features` offers (VERSION_1, so a header of 12 bytes):
+The rules, for the features that `netemu.offer.offered_features` offers (VERSION_1, so a header of 12 bytes):
 
 * A frame under 14 bytes reaches the driver and is dropped there (``short_frame``).
 * small: a buffer is a header and 1518 bytes (14 + 4 + 1500); a longer frame finds no room (``too_long``).
@@ -27,7 +27,7 @@ from typing import Any
 import pytest
 
 from netemu.errors import CaptureError
-from netemu.nic import Mode
+from netemu.offer import Mode
 from netemu.replay import Replay, ReplayOptions
 from tests.replay_kit import (
     DROPS,

@@ -16,7 +16,7 @@ import pytest
 
 from netemu.capture.packets import read_packets
 from netemu.errors import ConfigError, NetemuError
-from netemu.nic import Mode
+from netemu.offer import Mode
 from netemu.replay import Encap, Replay, ReplayOptions
 from tests.replay_kit import (
     DROPS,

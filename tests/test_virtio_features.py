@@ -183,6 +183,91 @@ def test_what_is_no_feature_is_refused_by_name(word: str) -> None:
         FeatureSet.parse(["CSUM", word])
 
 
+@pytest.mark.parametrize(
+    ("word", "near"), [("MRG_RXBUFF", "MRG_RXBUF"), ("virtio_net_f_mqq", "MQ"), ("GUEST_TSO", "GUEST_TSO4")]
+)
+def test_a_wrong_name_is_answered_with_the_nearest(word: str, near: str) -> None:
+    with pytest.raises(ConfigError, match=f"did you mean .*{near}"):
+        FeatureSet.parse([word])
+
+
+@pytest.mark.parametrize(
+    ("before", "delta", "after"),
+    [
+        ("MAC", "", "MAC"),
+        ("MAC", "+STATUS,-MAC", "STATUS"),
+        ("MAC", " status  -mac ", "STATUS"),
+        ("MAC", "+MQ", "MAC CTRL_VQ MQ"),
+        ("", "+GUEST_ECN", "GUEST_ECN GUEST_TSO4 GUEST_CSUM"),
+        ("GUEST_CSUM GUEST_TSO6", "+GUEST_ECN", "GUEST_ECN GUEST_TSO6 GUEST_CSUM"),
+        ("CTRL_VQ HASH_REPORT", "+HASH_TUNNEL", "CTRL_VQ HASH_REPORT HASH_TUNNEL"),
+        ("GUEST_CSUM GUEST_TSO4 GUEST_TSO6 GUEST_ECN", "-GUEST_TSO4", "GUEST_CSUM GUEST_TSO6 GUEST_ECN"),
+        ("GUEST_CSUM GUEST_TSO4 GUEST_TSO6 GUEST_ECN MAC", "-GUEST_CSUM", "MAC"),
+        ("", "+100,-4", "100"),
+    ],
+)
+def test_a_change_keeps_the_rules(before: str, delta: str, after: str) -> None:
+    """What is added brings what it requires (of a choice what is there, else the first), what goes takes along."""
+    wanted = FeatureSet.of(100) if after == "100" else named(after)
+    assert named(before).changed(delta) == wanted
+    assert wanted.unmet() == []
+
+
+def test_a_change_that_contradicts_itself_is_refused() -> None:
+    with pytest.raises(ConfigError, match="MQ cannot be added while CTRL_VQ is taken away"):
+        named("MAC").changed("+MQ,-CTRL_VQ")
+
+
+@given(st.sets(st.sampled_from(sorted(BY_THE_BOOK.values()))))
+def test_the_largest_legal_subset_and_the_smallest_legal_superset(bits: set[int]) -> None:
+    """Of any set: both keep the rules, neither changes a set that keeps them, and the subset could not be larger."""
+    whole = FeatureSet.of(*bits)
+    below, above = whole.closed(), whole.completed()
+    assert below.unmet() == above.unmet() == []
+    assert below - whole == whole - above == FeatureSet()
+    assert below.closed() == below
+    assert above.completed() == above
+    for bit in whole - below:
+        assert (below | FeatureSet.of(bit)).unmet() != []
+
+
+SHOULD = [
+    ("NETC-D-13 NETC-V-13", "HASH_REPORT", "CTRL_VQ"),
+    ("NETC-D-14 NETC-V-14", "CTRL_RX_EXTRA", "CTRL_VQ"),
+    ("NETF-D-01", "IPSEC", "OUT_NET_HEADER"),
+    ("NETF-B-27", "CTRL_GUEST_OFFLOADS", "CTRL_VQ"),
+    ("NETF-B-27", "DEVICE_STATS", "CTRL_VQ"),
+]
+
+
+@pytest.mark.parametrize(("clauses", "feature", "other"), SHOULD, ids=[row[1] for row in SHOULD])
+def test_what_should_not_be_alone_gets_advice_and_no_refusal(clauses: str, feature: str, other: str) -> None:
+    """NETC-D-13, NETC-D-14, NETC-V-13, NETC-V-14, NETF-D-01: SHOULD NOT, so that no rule is broken (NETF-B-27)."""
+    assert named(feature).unmet() == [], clauses
+    assert named(feature).unadvised() == [f"{feature} should come with {other}"]
+    assert named(f"{feature} {other}").unadvised() == []
+
+
+def test_rsc_ext_is_checked_as_printed_and_advised_as_meant() -> None:
+    """Erratum E4, NETF-B-22: the list says HOST_TSO4/6, the prose GUEST_TSO4/6."""
+    printed = named("RSC_EXT HOST_TSO4 CSUM")
+    assert printed.unmet() == []
+    assert printed.unadvised() == ["RSC_EXT should come with GUEST_TSO4 or GUEST_TSO6"]
+    assert named("RSC_EXT GUEST_TSO4 GUEST_CSUM").unmet() == ["RSC_EXT requires HOST_TSO4 or HOST_TSO6"]
+
+
+def test_bits_that_nobody_may_offer_or_take() -> None:
+    """FEAT-V-04, FEAT-V-05, FEAT-V-07: not described, reserved, of others. Erratum E12: 42 is nobody's any more."""
+    assert FeatureSet.of(0, 4, 30, 41, 42, 44, 58, 70, 71, 127, 128).undescribed() == FeatureSet.of(
+        4, 30, 42, 44, 58, 71, 127, 128
+    )
+
+
+def test_legacy_bits_in_a_modern_set_get_advice() -> None:
+    assert named("GSO ANY_LAYOUT").unadvised() == []
+    assert named("GSO VERSION_1").unadvised() == ["GSO is of legacy devices"]
+
+
 @given(st.sets(st.sampled_from(sorted(BY_THE_BOOK.values()))))
 def test_what_is_printed_can_be_parsed(bits: set[int]) -> None:
     printed = str(FeatureSet.of(*bits))

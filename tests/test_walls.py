@@ -21,6 +21,7 @@ MAY_IMPORT = {
     "reasons": "",
     "jit": "",  # knows Numba, and nothing of networks
     "memory": "errors jit",
+    "offer": "errors virtio",
     "pressure": "errors jit",
     "pages": "jit memory pressure",
     "checksum": "jit",
@@ -39,7 +40,7 @@ MAY_IMPORT = {
 }
 
 # These join the parts, and may import all that does not import them.
-JOINTS = {"__init__", "__main__", "cli", "engine", "journey", "nic", "replay"}
+JOINTS = {"__init__", "__main__", "cli", "engine", "explain", "journey", "nic", "replay"}
 
 # Packages that only one part may import.
 ONLY_IN = {"numba": "jit", "llvmlite": "jit", "click": "cli"}

@@ -16,6 +16,7 @@ from netemu.errors import NetemuError
 COMMANDS = {
     "replay": "Play captures through the virtio-net receive path.",
     "show": "Print the frames of a capture, with the way each took.",
+    "features": "Explain feature bits: what they mean, require and lead to.",
     "wireshark": "Look at ring captures in Wireshark: plug-in and profile.",
 }
 """The commands with the first sentence of their help, so that listing them loads none."""

@@ -57,7 +57,7 @@ _INTERRUPTS = (signal.SIGINT, signal.SIGTERM)
     type=int,
     default=256,
     show_default=True,
-    help="Entries of each ring, a power of two up to 1024.",
+    help="Entries of each ring, up to 32768; of a split ring a power of two.",
 )
 @click.option("--queues", metavar="N", type=int, default=1, show_default=True, help="Queue pairs, up to 64.")
 @click.option(
@@ -67,6 +67,17 @@ _INTERRUPTS = (signal.SIGINT, signal.SIGTERM)
     show_default=True,
     help="The kernel the driver follows.",
 )
+@click.option(
+    "--ring", type=click.Choice(["split", "packed"]), default="split", show_default=True, help="The rings' layout."
+)
+@click.option(
+    "--features",
+    metavar="+X,-Y",
+    default="",
+    help="Change what the device offers: see 'netemu features'. What X requires comes along, what requires Y goes.",
+)
+@click.option("--mtu", metavar="N", type=int, help="The device says this MTU (feature MTU).")
+@click.option("--mac", metavar="ADDRESS", help="The station's address, as in 02:00:00:00:00:01.")
 @click.option("--limit", metavar="N", type=click.IntRange(0), help="Stop after N frames.")
 @click.option("--loop", metavar="N", type=click.IntRange(1), default=1, show_default=True, help="Play IN N times.")
 @click.option(
@@ -100,6 +111,10 @@ def replay(
     queue_size: int,
     queues: int,
     driver: str,
+    ring: Any,
+    features: str,
+    mtu: int | None,
+    mac: str | None,
     limit: int | None,
     loop: int,
     burst: int,
@@ -123,6 +138,10 @@ def replay(
         queue_size=queue_size,
         queues=queues,
         driver=driver,
+        ring=ring,
+        features=features,
+        mtu=mtu,
+        mac=mac,
         burst=burst,
         wait=no_buffer == "wait",
         limit=limit,

@@ -26,7 +26,7 @@ from netemu.errors import ConfigError
 from netemu.jit import StructArray, allocate, array_of
 from netemu.memory import GuestMemory
 from netemu.virtio import features as f
-from netemu.virtio import split, status
+from netemu.virtio import packed, split, status
 from netemu.virtio.control import offload_features, offload_mask
 from netemu.virtio.features import FeatureSet
 from netemu.virtio.net import ANNOUNCE, HDR_LEN_MAX, LINK_UP, NetConfig, header_length
@@ -68,7 +68,10 @@ class NetDevice:
             raise ConfigError(f"features that this device cannot honour: {unable}")
         if missing := requires - features:
             raise ConfigError(f"features that are required and not offered: {missing}")
-        split.check_queue_size(queue_size)
+        if f.RING_PACKED in features:
+            packed.check_queue_size(queue_size)
+        else:
+            split.check_queue_size(queue_size)
         self.memory = memory
         self.config_space = ConfigSpace(config or NetConfig(), features)
         self.config_bell = ConfigBell()
@@ -290,8 +293,10 @@ class NetDevice:
     # Queues.
 
     def queue_size_max(self, index: int) -> int:
-        """The largest size of virtqueue ``index``; 0 for one that does not exist."""
-        return self._queue_size if 0 <= index < 2 * self.pairs or 0 <= index == self.control_index else 0
+        """The largest size of virtqueue ``index``, for split rings a power of two; 0 for one that does not exist."""
+        if not (0 <= index < 2 * self.pairs or 0 <= index == self.control_index):
+            return 0
+        return self._queue_size if f.RING_PACKED in self.features else 1 << self._queue_size.bit_length() - 1
 
     def setup_queue(self, index: int, ring: RingAddresses) -> Doorbell:
         """Take over a ring: translate its addresses once; the device looks at it from DRIVER_OK on.

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from netemu.driver.config import cread
 from netemu.driver.eras import EraFacts
+from netemu.driver.virtnet import MODE_BIG, MODE_MERGEABLE, MODE_SMALL
 from netemu.errors import ConfigError
 from netemu.virtio import features as f
 from netemu.virtio import status
@@ -23,6 +24,21 @@ SUPPORTED = FeatureSet.of(
 """The features of which this driver has the code; it takes those of its era that are offered."""
 
 MTU_MIN = 68
+ETH_DATA_LEN = 1500
+MODE_NAMES = {MODE_SMALL: "small", MODE_BIG: "big", MODE_MERGEABLE: "mergeable"}
+
+
+def receives_gso(features: FeatureSet, facts: EraFacts) -> bool:
+    """virtnet_check_guest_gso: whether frames longer than a segment may come; of USO only both together say so."""
+    uso = facts.usogso and f.GUEST_USO4 in features and f.GUEST_USO6 in features
+    return uso or features.has_any(f.GUEST_TSO4, f.GUEST_TSO6, f.GUEST_ECN, f.GUEST_UFO)
+
+
+def receive_mode(features: FeatureSet, facts: EraFacts, mtu: int) -> int:
+    """Which buffers the driver posts: MODE_MERGEABLE, MODE_BIG or MODE_SMALL."""
+    if f.MRG_RXBUF in features:
+        return MODE_MERGEABLE
+    return MODE_BIG if receives_gso(features, facts) or mtu > ETH_DATA_LEN else MODE_SMALL
 
 
 def known_features(facts: EraFacts, offered: FeatureSet) -> FeatureSet:

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from netemu.driver import refill
 from netemu.driver.config import cread, cread_mac
-from netemu.driver.eras import DEFAULT_ERA, EraFacts, era
-from netemu.driver.features import MTU_MIN, SUPPORTED, negotiate
+from netemu.driver.eras import DEFAULT_ERA, era
+from netemu.driver.features import ETH_DATA_LEN, MTU_MIN, SUPPORTED, negotiate, receive_mode, receives_gso
 from netemu.driver.header import virtio_net_hdr_tnl_to_skb
 from netemu.driver.virtio_ring import broken_reason
-from netemu.driver.virtnet import IP_MAX_MTU, MODE_BIG, MODE_MERGEABLE, MODE_SMALL, VirtnetInfo, small_buffer_size
+from netemu.driver.virtnet import IP_MAX_MTU, VirtnetInfo, small_buffer_size
 from netemu.driver.vqs import Vqs
 from netemu.errors import ConfigError, NetemuError
 from netemu.jit import hook
@@ -25,26 +25,11 @@ from netemu.virtio.features import FeatureSet
 from netemu.virtio.net import header_length
 from netemu.virtio.transport import Transport
 
-ETH_DATA_LEN = 1500
 MQ_PAIRS_MAX = 0x8000
 
 
 LOCAL_MAC = bytes.fromhex("020000000001")
 """The station address where the device gives none: a locally administered one (NETC-V-04)."""
-MODE_NAMES = {MODE_SMALL: "small", MODE_BIG: "big", MODE_MERGEABLE: "mergeable"}
-
-
-def receives_gso(features: FeatureSet, facts: EraFacts) -> bool:
-    """virtnet_check_guest_gso: whether frames longer than a segment may come; of USO only both together say so."""
-    uso = facts.usogso and f.GUEST_USO4 in features and f.GUEST_USO6 in features
-    return uso or features.has_any(f.GUEST_TSO4, f.GUEST_TSO6, f.GUEST_ECN, f.GUEST_UFO)
-
-
-def receive_mode(features: FeatureSet, facts: EraFacts, mtu: int) -> int:
-    """Which buffers the driver posts: MODE_MERGEABLE, MODE_BIG or MODE_SMALL."""
-    if f.MRG_RXBUF in features:
-        return MODE_MERGEABLE
-    return MODE_BIG if receives_gso(features, facts) or mtu > ETH_DATA_LEN else MODE_SMALL
 
 
 class VirtioNet:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
@@ -76,6 +77,11 @@ BITS: dict[str, int] = {name: bit for bit, name in NAMES.items()}
 RESERVED_FROM = 128
 """The first of the bits that are reserved without end."""
 
+LEGACY_ONLY = (GSO, NOTIFY_ON_EMPTY, ANY_LAYOUT)
+"""Bits that mean something between a device and a driver without VERSION_1 alone."""
+PCI_ONLY = (SR_IOV, ADMIN_VQ)
+"""Bits that need what only PCI has. Bits 41 and 42 were a vendor's receive offloads once and are so no more (E12)."""
+
 REQUIRES: dict[int, tuple[tuple[int, ...], ...]] = {
     GUEST_TSO4: ((GUEST_CSUM,),),  # NETF-B-01
     GUEST_TSO6: ((GUEST_CSUM,),),  # NETF-B-02
@@ -106,6 +112,16 @@ REQUIRES: dict[int, tuple[tuple[int, ...], ...]] = {
 }
 """For each bit the groups it requires; of every group at least one bit has to be there."""
 
+ADVICE: dict[int, tuple[tuple[int, ...], ...]] = {
+    HASH_REPORT: ((CTRL_VQ,),),  # NETC-D-13, NETC-V-13
+    CTRL_RX_EXTRA: ((CTRL_VQ,),),  # NETC-D-14, NETC-V-14
+    CTRL_GUEST_OFFLOADS: ((CTRL_VQ,),),  # of no use without
+    DEVICE_STATS: ((CTRL_VQ,),),  # of no use without
+    IPSEC: ((OUT_NET_HEADER,),),  # NETF-D-01
+    RSC_EXT: ((GUEST_TSO4, GUEST_TSO6),),  # what the specification's prose says, where its list says HOST (E4)
+}
+"""What a bit should not be without, in the form of `REQUIRES`: nobody may refuse a set for it (NETF-B-27)."""
+
 
 @dataclass(frozen=True, slots=True)
 class FeatureSet:
@@ -121,16 +137,21 @@ class FeatureSet:
     @classmethod
     def parse(cls, names: Iterable[str]) -> FeatureSet:
         """The set of these names (or decimal bit numbers); raises `ConfigError` for one that is not known."""
-        bits = []
-        for name in names:
-            key = name.strip().upper().removeprefix("VIRTIO_NET_F_").removeprefix("VIRTIO_F_")
-            if key in BITS:
-                bits.append(BITS[key])
-            elif key.isdecimal() and int(key) < RESERVED_FROM:
-                bits.append(int(key))
-            else:
-                raise ConfigError(f"no feature is called {name!r}")
-        return cls.of(*bits)
+        return cls.of(*map(_bit_called, names))
+
+    def changed(self, delta: str) -> FeatureSet:
+        """The set after a change like "+MQ,-GUEST_UFO" (comma or blank between names; no sign is a plus).
+
+        What is added brings along what it requires, and what is taken away takes along what requires it, so that a set
+        that keeps the dependency rules goes on keeping them. Raises `ConfigError` for a name that is not known, and
+        for a feature that is both added and taken away.
+        """
+        plus, minus = _signed(delta)
+        more = (self | plus).completed() if plus else self
+        changed = (more - minus).closed() if minus else more
+        if lost := plus - changed:
+            raise ConfigError(f"{lost} cannot be added while {minus} is taken away")
+        return changed
 
     def __contains__(self, bit: int) -> bool:
         """Whether the bit is in the set."""
@@ -162,21 +183,61 @@ class FeatureSet:
 
     def unmet(self) -> list[str]:
         """What the dependency rules miss, a sentence each; empty for a set that keeps them (FEAT-V-02, FEAT-D-01)."""
-        faults = []
-        for bit in self:
-            for group in REQUIRES.get(bit, ()):
-                if not self.has_any(*group):
-                    wanted = " or ".join(NAMES[needed] for needed in group)
-                    faults.append(f"{NAMES[bit]} requires {wanted}")
-        return faults
+        return [f"{NAMES[bit]} requires {group_in_words(group)}" for bit, group in self._missing(REQUIRES)]
+
+    def unadvised(self) -> list[str]:
+        """What is allowed and yet should not be, a sentence each."""
+        missing = [f"{NAMES[bit]} should come with {group_in_words(group)}" for bit, group in self._missing(ADVICE)]
+        if VERSION_1 in self:
+            missing += [f"{NAMES[bit]} is of legacy devices" for bit in LEGACY_ONLY if bit in self]
+        return missing
+
+    def _missing(self, rules: dict[int, tuple[tuple[int, ...], ...]]) -> Iterator[tuple[int, tuple[int, ...]]]:
+        """Each bit with a group of which it has none."""
+        return ((bit, group) for bit in self for group in rules.get(bit, ()) if not self.has_any(*group))
+
+    def undescribed(self) -> FeatureSet:
+        """The bits that the specification does not describe for a network device, or reserves: nobody may take them."""
+        return self - FeatureSet.of(*NAMES)
 
     def closed(self) -> FeatureSet:
         """The largest subset that keeps the dependency rules: a bit goes when what it requires is not there."""
         kept = self
-        while faulty := [bit for bit in kept if any(not kept.has_any(*group) for group in REQUIRES.get(bit, ()))]:
+        while faulty := [bit for bit, _ in kept._missing(REQUIRES)]:
             kept -= FeatureSet.of(*faulty)
         return kept
+
+    def completed(self) -> FeatureSet:
+        """The set with all that it requires; of a choice the first, unless another one is there."""
+        whole = self
+        while wanted := [group[0] for _, group in whole._missing(REQUIRES)]:
+            whole |= FeatureSet.of(*wanted)
+        return whole
 
     def __str__(self) -> str:
         """The names, lowest bit first, separated by commas."""
         return ", ".join(NAMES.get(bit, f"bit {bit}") for bit in self) or "none"
+
+
+def group_in_words(group: tuple[int, ...]) -> str:
+    """The names of a group of `REQUIRES` of which one is enough."""
+    return " or ".join(NAMES[bit] for bit in group)
+
+
+def _signed(delta: str) -> tuple[FeatureSet, FeatureSet]:
+    """The features with a plus (or no sign) in front, and those with a minus."""
+    words = delta.replace(",", " ").split()
+    plus = FeatureSet.parse(word.removeprefix("+") for word in words if not word.startswith("-"))
+    return plus, FeatureSet.parse(word.removeprefix("-") for word in words if word.startswith("-"))
+
+
+def _bit_called(name: str) -> int:
+    """The bit of a name as people write it; raises `ConfigError` with the nearest names for one there is not."""
+    key = name.strip().upper().removeprefix("VIRTIO_NET_F_").removeprefix("VIRTIO_F_").removeprefix("VIRTIO_RING_F_")
+    if key in BITS:
+        return BITS[key]
+    if key.isascii() and key.isdecimal() and len(key) <= 3 and int(key) < RESERVED_FROM:
+        return int(key)
+    near = difflib.get_close_matches(key, BITS, n=3, cutoff=0.6)
+    hint = f"; did you mean {' or '.join(near)}?" if near else ""
+    raise ConfigError(f"no feature is called {name!r}{hint}")

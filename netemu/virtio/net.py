@@ -73,6 +73,35 @@ def gso_in_words(gso_type: int) -> str:
     return "+".join([base, *(name for bit, name in GSO_BIT_NAMES.items() if gso_type & bit)])
 
 
+HEADER_FIELDS: tuple[tuple[str, int, int, tuple[int, ...]], ...] = (
+    ("flags", HDR_FLAGS, 1, ()),
+    ("gso_type", HDR_GSO_TYPE, 1, ()),
+    ("hdr_len", HDR_HDR_LEN, 2, ()),
+    ("gso_size", HDR_GSO_SIZE, 2, ()),
+    ("csum_start", HDR_CSUM_START, 2, ()),
+    ("csum_offset", HDR_CSUM_OFFSET, 2, ()),
+    ("num_buffers", HDR_NUM_BUFFERS, 2, ()),
+    ("hash_value", HDR_HASH_VALUE, 4, (f.HASH_REPORT,)),
+    ("hash_report", HDR_HASH_REPORT, 2, (f.HASH_REPORT,)),
+    ("padding_reserved", 18, 2, (f.HASH_REPORT,)),
+    ("outer_th_offset", HDR_OUTER_TH_OFFSET, 2, (f.HOST_UDP_TUNNEL_GSO, f.GUEST_UDP_TUNNEL_GSO)),
+    ("inner_nh_offset", HDR_INNER_NH_OFFSET, 2, (f.HOST_UDP_TUNNEL_GSO, f.GUEST_UDP_TUNNEL_GSO)),
+    ("outer_nh_offset", HDR_OUTER_NH_OFFSET, 2, (f.OUT_NET_HEADER,)),
+    ("padding_reserved_2", 26, 6, (f.OUT_NET_HEADER, f.IPSEC)),
+)
+"""Each field of the header: name, offset, size, and the features of which one gives it a meaning (none: always)."""
+
+
+def header_layout(features: FeatureSet) -> list[tuple[str, int, int]]:
+    """Name, offset and size of the header's fields under a feature set; what only keeps a place is called filler."""
+    size = header_length(features)
+    return [
+        (name if not needs or features.has_any(*needs) else "filler", offset, length)
+        for name, offset, length, needs in HEADER_FIELDS
+        if offset < size
+    ]
+
+
 def header_length(features: FeatureSet) -> int:
     """Bytes of virtio_net_hdr under a negotiated feature set; the same for both directions (RXB-V-04)."""
     if features.has_any(f.OUT_NET_HEADER, f.IPSEC):
