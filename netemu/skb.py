@@ -28,6 +28,11 @@ MAX_SKB_FRAGS = 17
 SKB_HEAD_SIZE = 192
 """Bytes of an skb's own head: GOOD_COPY_LEN (128) and the pad in front of it (NET_SKB_PAD, 64)."""
 SKB_HEAD_PAD = 64
+SKB_CB = SKB_HEAD_SIZE
+"""Where the skb's control block begins, counted from its head: a driver that owns the skb keeps a header there."""
+SKB_CB_SCRATCH = SKB_CB + 48
+"""Bytes behind it in which a short header may be put together."""
+SKB_CB_SIZE = 64
 SK_BUFF_SIZE = 256
 """sizeof(struct sk_buff), rounded up to a cache line."""
 SHARED_INFO_SIZE = 320
@@ -107,6 +112,8 @@ class Skb(Struct):
     """Length on the wire, which a snapped capture's frame exceeds its ``len`` by."""
     frame_id: i64
     """Number of the frame in the input, from 1; 0 where nobody numbered it."""
+    sk: i64
+    """Address of the `netemu.driver.sock.Sock` that its memory is charged to, or 0."""
     vnet_hdr: i64
     """Host address of a copy of the virtio header it came with (32 bytes), or 0."""
 
@@ -381,13 +388,14 @@ class Skbs:
         self.pool = SkbPool(total=count, free_count=count)
         self.skbs: StructArray[Skb] = array_of(Skb, count)
         self.frags: StructArray[Frag] = array_of(Frag, count * MAX_SKB_FRAGS)
-        heads_gpa = memory.reserve(count * SKB_HEAD_SIZE)
-        heads = memory.host_address(heads_gpa, count * SKB_HEAD_SIZE)
+        stride = SKB_HEAD_SIZE + SKB_CB_SIZE
+        heads_gpa = memory.reserve(count * stride)
+        heads = memory.host_address(heads_gpa, count * stride)
         view = self.skbs.view
         order = np.arange(count)
         view["pool"] = self.pool.address
-        view["head"] = heads + order * SKB_HEAD_SIZE
-        view["head_gpa"] = heads_gpa + order * SKB_HEAD_SIZE
+        view["head"] = heads + order * stride
+        view["head_gpa"] = heads_gpa + order * stride
         view["frags"] = self.frags.address + order * MAX_SKB_FRAGS * FRAG_SIZE
         view["next"] = self.skbs.address + (order + 1) * SKB_SIZE
         view["next"][-1:] = 0

@@ -22,9 +22,9 @@ from netemu.driver.virtnet import MODE_BIG, mergeable_min_buf_len, small_buffer_
 from netemu.driver.vring_create import Vring
 from netemu.jit import array_of
 from netemu.memory import GuestMemory
-from netemu.pages import PAGE_STRUCT_SIZE, PagePool, page_at, page_pool_at, put_page
+from netemu.pages import PAGE_STRUCT_SIZE, PagePool, alloc_pages, page_at, page_pool_at, put_page
 from netemu.reasons import DropReason
-from netemu.skb import Skb, SkbPool, alloc_skb, frag_at, kfree_skb, skb_at, skb_pool_at
+from netemu.skb import Skb, SkbPool, alloc_skb, frag_at, kfree_skb, skb_add_rx_frag, skb_at, skb_pool_at
 from netemu.virtio import features as f
 from netemu.virtio.features import FeatureSet
 from netemu.virtio.net import NetConfig
@@ -473,13 +473,19 @@ class Rig:
         return {name: value for name in names if (value := getattr(self.rq, name))}
 
     def outgoing(self, data: bytes, headroom: int = 64) -> Skb:
-        """An skb with ``data`` in its own head, behind ``headroom`` bytes."""
+        """An skb with ``data`` in its own head, behind ``headroom`` bytes; what does not fit is a frag of its own."""
         address = alloc_skb(self.skb_pool)
         assert address
         skb = skb_at(address)
         skb.data = skb.head + headroom
-        ctypes.memmove(skb.data, data, len(data))
-        skb.len = len(data)
+        linear = data[: 192 - headroom]
+        ctypes.memmove(skb.data, linear, len(linear))
+        skb.len = len(linear)
+        if rest := data[len(linear) :]:
+            page = alloc_pages(self.frag_pool)
+            assert page
+            ctypes.memmove(page_at(page).address, rest, len(rest))
+            skb_add_rx_frag(skb, page, page_at(page).address, len(rest), len(rest))
         return skb
 
     def assert_nothing_lost(self) -> None:

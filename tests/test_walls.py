@@ -33,7 +33,7 @@ MAY_IMPORT = {
     "ways": "reasons trace",
     "virtio": "errors jit",  # the specification: no packet, no Linux, no I/O
     "device": "errors frame jit memory offload quirks virtio",  # the host: never the driver
-    "driver": "errors jit memory pages pressure quirks reasons skb virtio",  # the guest: never the device
+    "driver": "checksum errors jit memory pages pressure quirks reasons skb virtio",  # the guest: never the device
     "stack": "checksum errors jit skb",  # protocols over skbs: nothing of virtio
     "capture": "errors frame jit",  # files of frames: nothing of virtio or skbs
     "wireshark": "errors",

@@ -99,6 +99,8 @@ class Era(Struct):
     """The send queue counts stop and wake (v6.8)."""
     napi_tx: i64
     """TX NAPI is on by default (v5.3)."""
+    tx_timeouts: i64
+    """A watchdog looks after stopped send queues, and the driver counts their timeouts (v5.17)."""
 
 
 era_at = pointer(Era)
@@ -110,8 +112,6 @@ class EraFacts:
 
     name: str
     ethtool: EthtoolStyle
-    tx_timeouts: bool
-    """ethtool -S lists the send queues' tx_timeouts (v5.17)."""
     features: tuple[int, ...]
     """The features the kernel knows: virtio_net's own and those of its rings."""
     features_modern: tuple[int, ...]
@@ -150,6 +150,7 @@ class EraFacts:
     tx_reclaims_in_xmit: bool
     count_stop_wake: bool
     napi_tx: bool
+    tx_timeouts: bool
 
     def struct(self) -> Era:
         """The facts for kernels."""
@@ -162,7 +163,6 @@ ERAS: dict[str, EraFacts] = {
         EraFacts(
             name="linux-4.19",
             ethtool="4.19",
-            tx_timeouts=False,
             features=_FEATURES,
             features_modern=(),
             features_legacy=_LEGACY,
@@ -196,11 +196,11 @@ ERAS: dict[str, EraFacts] = {
             tx_reclaims_in_xmit=True,
             count_stop_wake=False,
             napi_tx=False,
+            tx_timeouts=False,
         ),
         EraFacts(
             name="linux-6.1",
             ethtool="4.19",
-            tx_timeouts=True,
             features=_FEATURES_6_1,
             features_modern=(),
             features_legacy=_LEGACY,
@@ -234,11 +234,11 @@ ERAS: dict[str, EraFacts] = {
             tx_reclaims_in_xmit=True,
             count_stop_wake=False,
             napi_tx=True,
+            tx_timeouts=True,
         ),
         EraFacts(
             name="linux-7.0",
             ethtool="6.10",
-            tx_timeouts=True,
             features=_FEATURES_7_0,
             features_modern=_TUNNEL,
             features_legacy=_LEGACY,
@@ -272,6 +272,7 @@ ERAS: dict[str, EraFacts] = {
             tx_reclaims_in_xmit=False,
             count_stop_wake=True,
             napi_tx=True,
+            tx_timeouts=True,
         ),
     )
 }

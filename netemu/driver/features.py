@@ -18,6 +18,8 @@ from netemu.virtio.transport import Transport
 SUPPORTED = FeatureSet.of(
     f.MAC, f.STATUS, f.MTU, f.MRG_RXBUF, f.CTRL_VQ, f.MQ,
     f.GUEST_CSUM, f.GUEST_TSO4, f.GUEST_TSO6, f.GUEST_ECN, f.GUEST_UFO,
+    f.CSUM, f.GSO, f.HOST_TSO4, f.HOST_TSO6, f.HOST_ECN, f.HOST_UFO, f.HOST_USO, f.GUEST_HDRLEN,
+    f.HOST_UDP_TUNNEL_GSO, f.HOST_UDP_TUNNEL_GSO_CSUM,
     f.INDIRECT_DESC, f.EVENT_IDX, f.VERSION_1, f.ACCESS_PLATFORM, f.ORDER_PLATFORM, f.STANDBY, f.SPEED_DUPLEX,
     f.ANY_LAYOUT,
 )  # fmt: skip

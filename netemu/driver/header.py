@@ -28,7 +28,7 @@ from netemu.virtio.net import (
     GSO_TCPV6,
     GSO_UDP,
     GSO_UDP_L4,
-    GSO_UDP_TUNNEL_IPV4,
+    GSO_UDP_TUNNEL,
     GSO_UDP_TUNNEL_IPV6,
     HDR_CSUM_OFFSET,
     HDR_CSUM_START,
@@ -65,7 +65,6 @@ TCP_CSUM_OFFSET = 16
 UDP_CSUM_OFFSET = 6
 MIN_L3_V4 = 20
 MIN_L3_V6 = 40
-GSO_UDP_TUNNEL = GSO_UDP_TUNNEL_IPV4 | GSO_UDP_TUNNEL_IPV6
 
 L4_HASH_REPORTS = (1 << 2) | (1 << 3) | (1 << 5) | (1 << 6) | (1 << 8) | (1 << 9)
 L3_HASH_REPORTS = (1 << 1) | (1 << 4) | (1 << 7)

@@ -11,6 +11,7 @@ from netemu.driver.config import cread, cread_mac
 from netemu.driver.eras import DEFAULT_ERA, era
 from netemu.driver.features import ETH_DATA_LEN, MTU_MIN, SUPPORTED, negotiate, receive_mode, receives_gso
 from netemu.driver.header import virtio_net_hdr_tnl_to_skb
+from netemu.driver.netdev import netdev_features
 from netemu.driver.virtio_ring import broken_reason
 from netemu.driver.virtnet import IP_MAX_MTU, VirtnetInfo, small_buffer_size
 from netemu.driver.vqs import Vqs
@@ -94,6 +95,10 @@ class VirtioNet:
         if mtu < MTU_MIN:
             raise ConfigError(f"the device's MTU became {mtu} while it was probed; the least is {MTU_MIN}")
         vi.max_mtu = mtu if f.MTU in features else IP_MAX_MTU
+        vi.mtu = mtu
+        vi.tx_features = netdev_features(features)
+        vi.guest_hdrlen = int(f.GUEST_HDRLEN in features)
+        vi.tx_tnl = int(f.HOST_UDP_TUNNEL_GSO in features)
         guest_gso = receives_gso(features, self.facts)
         vi.big_packets = int(guest_gso or mtu > ETH_DATA_LEN)
         limited = self.facts.big_pages_by_mtu and not guest_gso

@@ -1,9 +1,16 @@
-"""The send queue: start_xmit, the header in front of the frame, and the return of what was sent."""
+"""The send queue: start_xmit, and the return of what was sent.
+
+The queue stops *after* a frame that leaves too little room for another one, so that none is ever turned away. Who sends
+asks ``sq.stopped`` first, and may promise with ``xmit_more`` that another frame follows at once; the kick then waits
+for that one. Newer kernels leave the decision to byte queue limits, which with no limit come to the same.
+"""
 
 from __future__ import annotations
 
 from netemu.driver.eras import era_at
 from netemu.driver.napi import napi_complete_done, napi_schedule_prep, virtqueue_napi_schedule
+from netemu.driver.sock import skb_orphan
+from netemu.driver.transmit_header import virtio_net_hdr_from_skb
 from netemu.driver.virtio_ring import (
     SCATTER_SIZE,
     Virtqueue,
@@ -19,21 +26,15 @@ from netemu.driver.virtio_ring import (
     virtqueue_poll,
     vring_interrupt,
 )
-from netemu.driver.virtnet import SendQueue, napi_at, vi_at
-from netemu.jit import i64, kernel, memset, store8, store16
-from netemu.skb import CHECKSUM_PARTIAL, FRAG_SIZE, MAX_SKB_FRAGS, Skb, frag_at, frag_gpa, kfree_skb, skb_at, skb_gpa
-from netemu.virtio.net import (
-    HDR_CSUM_OFFSET,
-    HDR_CSUM_START,
-    HDR_FLAGS,
-    HDR_GSO_SIZE,
-    HDR_GSO_TYPE,
-    HDR_HDR_LEN,
-    NEEDS_CSUM,
-)
+from netemu.driver.virtnet import TAG_SIZE, SendQueue, VirtnetInfo, napi_at, tag_at, vi_at
+from netemu.jit import i64, kernel
+from netemu.skb import FRAG_SIZE, MAX_SKB_FRAGS, SKB_CB, Skb, frag_at, frag_gpa, kfree_skb, skb_at, skb_gpa
 
 TX_SPARE = 2 + MAX_SKB_FRAGS
 """Descriptors a frame can need at most: header, linear part, frags."""
+HDR_ALIGN = 2
+"""Alignment of the header in memory; v6.17 had 4 for a while, and every frame then needed one segment more."""
+EPROTO = -71
 
 
 @kernel
@@ -54,8 +55,10 @@ def free_old_xmit_skbs(sq: SendQueue) -> i64:
         address, _, _ = virtqueue_get_buf_ctx(vq)
         if address == 0:
             break
-        size += skb_at(address).len
+        skb = skb_at(address)
+        size += skb.len
         packets += 1
+        skb_orphan(skb)
         kfree_skb(address)
     if packets > 0:
         sq.packets += packets
@@ -64,51 +67,62 @@ def free_old_xmit_skbs(sq: SendQueue) -> i64:
 
 
 @kernel
-def virtio_net_hdr_from_skb(skb: Skb, hdr: i64, hdr_len: i64) -> None:
-    """Write the header of a frame to be sent; num_buffers and what is not filled is 0."""
-    memset(hdr, 0, hdr_len)
-    if skb.gso_size != 0:
-        store16(hdr + HDR_HDR_LEN, skb.len - skb.data_len)
-        store16(hdr + HDR_GSO_SIZE, skb.gso_size)
-        store8(hdr + HDR_GSO_TYPE, skb.gso_type)
-    if skb.ip_summed == CHECKSUM_PARTIAL:
-        store8(hdr + HDR_FLAGS, NEEDS_CSUM)
-        store16(hdr + HDR_CSUM_START, skb.csum_start)
-        store16(hdr + HDR_CSUM_OFFSET, skb.csum_offset)
+def _headroom(vi: VirtnetInfo, skb: Skb) -> i64:
+    """skb_headroom: bytes in front of the frame that are the skb's own.
+
+    A linear part that lies in a page has at least its virtio header's place there.
+    """
+    return vi.hdr_len if skb.head_page != 0 else skb.data - skb.head
+
+
+@kernel
+def _tag(sq: SendQueue, skb: Skb) -> None:
+    """Note what the emulator knows of the frame just put on the ring, in the order in which the device takes them."""
+    if sq.tags != 0:
+        tag = tag_at(sq.tags + sq.sent % virtqueue_at(sq.vq).num * TAG_SIZE)
+        tag.frame_id = skb.frame_id
+        tag.tstamp = skb.tstamp
+        tag.wire_len = skb.wire_len
+    sq.sent += 1
 
 
 @kernel
 def xmit_skb(sq: SendQueue, address: i64) -> i64:
     """Put one skb on the ring: header, linear part (one segment where the header fits in front of it), frags.
 
-    The skb has no frag list: virtio_net does not offer NETIF_F_FRAGLIST, so no stack hands it one.
+    0, or an error: the ring has no room or is broken, or the header has no way to say what the frame needs. The skb has
+    no frag list: virtio_net does not offer NETIF_F_FRAGLIST, so no stack hands it one.
     """
     vi = vi_at(sq.vi)
     skb = skb_at(address)
-    own_head = skb.head_page == 0
-    can_push = vi.any_header_sg != 0 and own_head and skb.data - skb.head >= vi.hdr_len and skb.data & 1 == 0
+    can_push = vi.any_header_sg != 0 and skb.data & (HDR_ALIGN - 1) == 0 and _headroom(vi, skb) >= vi.hdr_len
+    hdr = skb.data - vi.hdr_len if can_push else skb.head + SKB_CB
+    if virtio_net_hdr_from_skb(vi, skb, hdr) < 0:
+        return EPROTO
     linear = skb.len - skb.data_len
     sg = scatter_at(sq.sg)
     count = 1
     if can_push:
-        virtio_net_hdr_from_skb(skb, skb.data - vi.hdr_len, vi.hdr_len)
-        sg.gpa = skb_gpa(skb, skb.data - vi.hdr_len)
+        sg.gpa = skb_gpa(skb, hdr)
         sg.length = linear + vi.hdr_len
     else:
-        virtio_net_hdr_from_skb(skb, skb.head, vi.hdr_len)
-        sg.gpa = skb_gpa(skb, skb.head)
+        sg.gpa = skb.head_gpa + SKB_CB
         sg.length = vi.hdr_len
-        data = scatter_at(sq.sg + SCATTER_SIZE)
-        data.gpa = skb_gpa(skb, skb.data)
-        data.length = linear
-        count = 2
+        if linear > 0:
+            data = scatter_at(sq.sg + SCATTER_SIZE)
+            data.gpa = skb_gpa(skb, skb.data)
+            data.length = linear
+            count = 2
     for n in range(skb.nr_frags):
         frag = frag_at(skb.frags + n * FRAG_SIZE)
         segment = scatter_at(sq.sg + count * SCATTER_SIZE)
         segment.gpa = frag_gpa(frag)
         segment.length = frag.size
         count += 1
-    return virtqueue_add(virtqueue_at(sq.vq), sq.sg, count, 0, address, 0)
+    error = virtqueue_add(virtqueue_at(sq.vq), sq.sg, count, 0, address, 0)
+    if error == 0:
+        _tag(sq, skb)
+    return error
 
 
 @kernel
@@ -133,20 +147,22 @@ def _reclaim(sq: SendQueue, vq: Virtqueue, kick: i64) -> None:
 
 @kernel
 def start_xmit(sq: SendQueue, address: i64, xmit_more: i64) -> None:
-    """Send an skb: it belongs to the queue from here on, and is freed here if the ring refuses it.
-
-    The queue stops *after* a frame that leaves too little room for the next.
-    """
+    """Send an skb: it belongs to the queue from here on, and is freed here if the ring refuses it."""
     vq = virtqueue_at(sq.vq)
     napi = napi_at(sq.napi)
-    era = era_at(vi_at(sq.vi).era)
+    vi = vi_at(sq.vi)
+    era = era_at(vi.era)
     use_napi = napi.weight > 0
     _reclaim(sq, vq, 1 - xmit_more)
     if xmit_skb(sq, address) < 0:
         sq.tx_fifo_errors += 1
         sq.tx_dropped += 1
+        skb_orphan(skb_at(address))
         kfree_skb(address)
         return
+    sq.trans_start = vi.now
+    if not use_napi:
+        skb_orphan(skb_at(address))
     if vq.num_free < TX_SPARE:
         sq.stopped = 1
         sq.stop += era.count_stop_wake

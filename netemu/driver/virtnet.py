@@ -35,6 +35,16 @@ class VirtnetInfo(Struct):
     big_packets_num_skbfrags: i64
     """Pages a big buffer has beyond the first."""
     max_mtu: i64
+    mtu: i64
+    """The interface's MTU as it is set now."""
+    tx_features: i64
+    """What the stack may hand down (`netemu.driver.netdev`)."""
+    guest_hdrlen: i64
+    """GUEST_HDRLEN was negotiated: hdr_len of a GSO frame is exact."""
+    tx_tnl: i64
+    """HOST_UDP_TUNNEL_GSO was negotiated."""
+    watchdog_due: i64
+    """When the watchdog looks at the send queues next, in ns."""
     rxhash: i64
     """HASH_REPORT was negotiated and NETIF_F_RXHASH is on: hashes go from header to skb."""
     rx_tnl: i64
@@ -140,6 +150,18 @@ class SendQueue(Struct):
     locked: i64
     """The queue's lock is held: cleantx only tries."""
     stopped: i64
+    trans_start: i64
+    """When a frame was put on the ring last, in ns of the guest's clock."""
+    tags: i64
+    """Address of ``num`` `Tag` structs for the frames on the ring, used in turn, or 0."""
+    sent: i64
+    """Frames put on the ring."""
+    qdisc: i64
+    qdisc_tail: i64
+    """Skbs that wait for a stopped queue, first and last."""
+    qlen: i64
+    tx_queue_len: i64
+    """How many may wait (txqueuelen)."""
     packets: i64
     bytes: i64
     xdp_tx: i64
@@ -154,7 +176,10 @@ class SendQueue(Struct):
 
 @struct
 class Tag(Struct):
-    """What the emulator knows of the frame whose first buffer lies in a used-ring slot; the driver only copies it."""
+    """What the emulator knows of a frame and the ring does not say; the driver only copies it.
+
+    Receiving, the tag of a frame lies at the used-ring slot of its first buffer.
+    """
 
     frame_id: i64
     tstamp: i64
