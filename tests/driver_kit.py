@@ -321,6 +321,48 @@ class HandTransport:
         return [value for what, value in self.log if what == "status"]
 
 
+class HandControl:
+    """A device's end of the control queue: it keeps what it was asked, and answers as it is told (section 5.1.6.5)."""
+
+    def __init__(self, memory: GuestMemory, transport: HandTransport) -> None:
+        self.memory = memory
+        self.transport = transport
+        self.commands: list[tuple[int, int, bytes]] = []
+        """Class, command and data of each command, in order."""
+        self.chains: list[list[tuple[int, int, int]]] = []
+        """The segments each came in: address, length, flags."""
+        self.presets: list[int] = []
+        """What stood where the acknowledgement goes."""
+        self.status: list[int] = []
+        """The device status at each command."""
+        self.refuse: set[tuple[int, int]] = set()
+        """Classes and commands that are answered with ERR."""
+        self.results: dict[tuple[int, int], bytes] = {}
+        self.ring: HandRing | None = None
+
+    def __call__(self, index: int) -> None:
+        if self.ring is None:
+            at = self.transport.rings[index]
+            self.ring = HandRing(self.memory, at.num, at.desc, at.avail, at.used)
+        while self.ring.pending():
+            head = self.ring.take()
+            request = self.ring.read_buffer(head)
+            chain = self.ring.chain(head)
+            kind = (request[0], request[1])
+            self.commands.append((*kind, request[2:]))
+            self.chains.append(chain)
+            self.presets.append(self.memory.read(next(gpa for gpa, _, flags in chain if flags & 2), 1)[0])
+            self.status.append(self.transport.status)
+            answer = b"\1" if kind in self.refuse else b"\0" + self.results.get(kind, b"")
+            self.ring.write_buffer(head, answer)
+            self.ring.use(head, len(answer))
+
+    def take(self) -> list[tuple[int, int, bytes]]:
+        """The commands since the last look."""
+        commands, self.commands = self.commands, []
+        return commands
+
+
 class Rig:
     """A probed driver over a device held by hand; nothing is posted until `fill` or `open`."""
 
@@ -337,6 +379,8 @@ class Rig:
         self.memory = GuestMemory(96 << 20)
         config = NetConfig(mac=MAC, max_virtqueue_pairs=pairs, mtu=mtu)
         self.transport = HandTransport(features, config, size)
+        self.control = HandControl(self.memory, self.transport)
+        self.transport.answer = self.control
         self.driver = VirtioNet(self.transport, self.memory, kernel, size)
         self.vi = self.driver.vi
         self.turn_to(0)

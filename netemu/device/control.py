@@ -21,6 +21,7 @@ from netemu.device.queue import (
     DeviceQueue,
     Segment,
     chain_at,
+    enable_kicks,
     flush,
     notify,
     pop_chain,
@@ -81,11 +82,14 @@ class Control:
         """Take, do and answer all commands that wait in the queue; how many."""
         take_kick(dq)
         served = 0
-        while dq.num and pop_chain(dq) > 0:
-            self._serve_chain(dq)
-            flush(dq)
-            notify(dq)
-            served += 1
+        while dq.num and not dq.broken:
+            while pop_chain(dq) > 0:
+                self._serve_chain(dq)
+                flush(dq)
+                notify(dq)
+                served += 1
+            if dq.broken or enable_kicks(dq, 0) <= 0:
+                break
         return served
 
     def _serve_chain(self, dq: DeviceQueue) -> None:

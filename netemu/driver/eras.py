@@ -120,6 +120,14 @@ class EraFacts:
     """What it takes besides of devices without VERSION_1."""
     standby_needs_mac: bool
     """virtnet_validate drops STANDBY where the device has no MAC (v6.2)."""
+    control_fresh: bool
+    """Each command of the control queue has memory of its own, not one place that all share (v6.10)."""
+    rx_mode_work: bool
+    """Receive modes are set from a work item (v6.6)."""
+    commits_rss_at_probe: bool
+    """Probe sends the hash configuration instead of leaving the device without (v6.14)."""
+    tells_random_mac: bool
+    """Probe tells the device the address it made up (v6.3)."""
     need_ctrl_vq: tuple[int, ...]
     """Features that virtnet_validate refuses when they are offered without CTRL_VQ."""
     refill_at_half_ring: bool
@@ -167,6 +175,10 @@ ERAS: dict[str, EraFacts] = {
             features_modern=(),
             features_legacy=_LEGACY,
             standby_needs_mac=False,
+            control_fresh=False,
+            rx_mode_work=False,
+            commits_rss_at_probe=False,
+            tells_random_mac=False,
             need_ctrl_vq=_NEED_CTRL_VQ,
             refill_at_half_ring=True,
             refill_work=True,
@@ -205,6 +217,10 @@ ERAS: dict[str, EraFacts] = {
             features_modern=(),
             features_legacy=_LEGACY,
             standby_needs_mac=False,
+            control_fresh=False,
+            rx_mode_work=False,
+            commits_rss_at_probe=False,
+            tells_random_mac=False,
             need_ctrl_vq=_NEED_CTRL_VQ_6_1,
             refill_at_half_ring=False,
             refill_work=True,
@@ -243,6 +259,10 @@ ERAS: dict[str, EraFacts] = {
             features_modern=_TUNNEL,
             features_legacy=_LEGACY,
             standby_needs_mac=True,
+            control_fresh=True,
+            rx_mode_work=True,
+            commits_rss_at_probe=True,
+            tells_random_mac=True,
             need_ctrl_vq=(*_NEED_CTRL_VQ_6_1, f.VQ_NOTF_COAL),
             refill_at_half_ring=False,
             refill_work=False,

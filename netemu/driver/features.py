@@ -16,7 +16,9 @@ from netemu.virtio.features import FeatureSet
 from netemu.virtio.transport import Transport
 
 SUPPORTED = FeatureSet.of(
-    f.MAC, f.STATUS, f.MTU, f.MRG_RXBUF, f.CTRL_VQ, f.MQ,
+    f.MAC, f.STATUS, f.MTU, f.MRG_RXBUF, f.MQ,
+    f.CTRL_VQ, f.CTRL_RX, f.CTRL_VLAN, f.CTRL_MAC_ADDR, f.CTRL_GUEST_OFFLOADS, f.NOTF_COAL, f.VQ_NOTF_COAL,
+    f.DEVICE_STATS, f.GUEST_ANNOUNCE,
     f.GUEST_CSUM, f.GUEST_TSO4, f.GUEST_TSO6, f.GUEST_ECN, f.GUEST_UFO,
     f.CSUM, f.GSO, f.HOST_TSO4, f.HOST_TSO6, f.HOST_ECN, f.HOST_UFO, f.HOST_USO, f.GUEST_HDRLEN,
     f.HOST_UDP_TUNNEL_GSO, f.HOST_UDP_TUNNEL_GSO_CSUM,

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from netemu.driver import refill
 from netemu.driver.config import cread, cread_mac
+from netemu.driver.control import VirtnetControl
+from netemu.driver.cvq import ControlQueue
 from netemu.driver.eras import DEFAULT_ERA, era
 from netemu.driver.features import ETH_DATA_LEN, MTU_MIN, SUPPORTED, negotiate, receive_mode, receives_gso
 from netemu.driver.header import virtio_net_hdr_tnl_to_skb
@@ -37,7 +39,8 @@ class VirtioNet:
     """A probed device: the driver's structs, and the memory behind them.
 
     Attributes a user may read: ``features`` (negotiated), ``mode`` (small, big or mergeable), ``vi``,
-    ``receive_queues`` and ``send_queues`` with their counters, ``drops`` per queue and reason.
+    ``receive_queues`` and ``send_queues`` with their counters, ``drops`` per queue and reason, ``control`` for what the
+    device can be asked for while it runs.
     """
 
     def __init__(
@@ -69,7 +72,12 @@ class VirtioNet:
             self.rings = self.vqs.rings
             self.doorbells = self.vqs.doorbells
             self.vqs.init_vqs(transport, self.features)
+            has_cvq = f.CTRL_VQ in self.features
+            fresh = self.facts.control_fresh
+            self.cvq = ControlQueue(self.rings[-1], transport, memory, fresh=fresh) if has_cvq else None
+            self.control = VirtnetControl(self.cvq, self.vi, self.features, self.facts)
             transport.set_status(transport.get_status() | status.DRIVER_OK)
+            self._configure()
         except NetemuError:
             transport.set_status(transport.get_status() | status.FAILED)  # INIT-V-12
             raise
@@ -81,7 +89,8 @@ class VirtioNet:
         pairs = cread(self.transport, "max_virtqueue_pairs") if features.has_any(f.MQ, f.RSS) else 1
         if not 1 <= pairs <= MQ_PAIRS_MAX or f.CTRL_VQ not in features:
             pairs = 1
-        vi.max_queue_pairs = vi.curr_queue_pairs = pairs
+        vi.max_queue_pairs = pairs
+        vi.curr_queue_pairs = 1  # MQ-V-04: more once the device has agreed
         mac = cread_mac(self.transport) if f.MAC in features else LOCAL_MAC
         vi.mac = int.from_bytes(mac, "big")
         vi.hdr_len = header_length(features)
@@ -104,6 +113,13 @@ class VirtioNet:
         limited = self.facts.big_pages_by_mtu and not guest_gso
         vi.big_packets_num_skbfrags = -(-mtu // PAGE_SIZE) if limited else MAX_SKB_FRAGS
         vi.mode = receive_mode(features, self.facts, mtu)
+
+    def _configure(self) -> None:
+        """What probe asks for through the control queue, after DRIVER_OK: all pairs there are, and so on."""
+        self.control.virtnet_set_queues(self.vi.max_queue_pairs)
+        if self.facts.tells_random_mac and f.MAC not in self.features and f.CTRL_MAC_ADDR in self.features:
+            self.control.virtnet_set_mac_address(LOCAL_MAC)  # MAC-V-02
+        self.control.virtnet_get_stats_cap()
 
     def open(self) -> None:
         """Fill the rings and start polling (virtnet_open)."""

@@ -32,6 +32,7 @@ from netemu.memory import GuestMemory
 from netemu.pages import PAGE_SHIFT, PAGE_SIZE, Pages
 from netemu.reasons import DropReason
 from netemu.skb import MAX_SKB_FRAGS, Skbs
+from netemu.virtio import features as f
 from netemu.virtio.features import FeatureSet
 from netemu.virtio.notify import Doorbell
 from netemu.virtio.transport import Transport
@@ -97,6 +98,8 @@ class Vqs:
         self._virtnet_alloc_queues()
         for index in range(2 * self.vi.max_queue_pairs):
             self._find_vq(transport, features, index)
+        if f.CTRL_VQ in features:
+            self._find_vq(transport, features, 2 * self.vi.max_queue_pairs)
         for n in range(self.vi.max_queue_pairs):
             rq, sq = self.receive_queues[n], self.send_queues[n]
             rq.vq = self.rings[rxq2vq(n)].address
@@ -121,7 +124,7 @@ class Vqs:
 
     def _find_vq(self, transport: Transport, features: FeatureSet, index: int) -> None:
         """Create one ring in guest memory and tell the device (vring_create_virtqueue)."""
-        is_receive = index % 2 == 0
+        is_receive = index % 2 == 0 and index < 2 * self.vi.max_queue_pairs
         ring = Vring(
             self.memory,
             index,

@@ -28,11 +28,13 @@ BAD_RING_ID_OUT_OF_RANGE = 1
 BAD_RING_NOT_A_HEAD = 2
 BAD_RING_CHAIN = 3
 NOTIFY_REFUSED = 4
+NO_ANSWER = 5
 BROKEN_REASONS = {
     BAD_RING_ID_OUT_OF_RANGE: "id {0} out of range",
     BAD_RING_NOT_A_HEAD: "id {0} is not a head",
     BAD_RING_CHAIN: "the chain of id {0} leaves the ring",
     NOTIFY_REFUSED: "the transport refused a notification",
+    NO_ANSWER: "the device does not answer commands",
 }
 
 NO_BATCH = -1
