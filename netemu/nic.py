@@ -106,6 +106,7 @@ class Nic:
         self.device = NetDevice(self.memory, offered, config, queue_size)
         self.driver = VirtioNet(self.device, self.memory, driver, queue_size, accept)
         self.queues: int = self.driver.vi.curr_queue_pairs
+        self.device.steering.set_pairs(self.queues)
         self.stack = ProtocolStack()
         load_together(engine.run, deliver)
         self._device_drops = allocate(len(DropReason) * 8)
@@ -118,6 +119,7 @@ class Nic:
             queues=self.queues,
             vi=self.driver.vi.address,
             side=self.device.side.address,
+            steering=self.device.steering.state.address,
             device_queues=self.device.queues.address,
             stack=self.stack.address,
             deliver=hook(deliver),

@@ -12,6 +12,7 @@ from itertools import pairwise
 from typing import NamedTuple
 
 from netemu.device.net import NetDevice
+from netemu.virtio.net import NetConfig
 from tests.device_kit import CTRL_VQ, MQ, VERSION_1, Hand, Part, Ring
 
 CTRL_GUEST_OFFLOADS, MAC, STATUS, CTRL_RX, CTRL_VLAN, CTRL_RX_EXTRA, GUEST_ANNOUNCE = 2, 5, 16, 18, 19, 20, 21
@@ -43,8 +44,10 @@ class Answer(NamedTuple):
 class ControlHand(Hand):
     """A live device whose control queue stands where the specification puts it: behind all pairs there could be."""
 
-    def __init__(self, *bits: int, num: int = 8, size: int = 1 << 18, pairs: int = 1) -> None:
-        super().__init__(VERSION_1, CTRL_VQ, *bits, num=num, size=size, pairs=pairs)
+    def __init__(
+        self, *bits: int, num: int = 8, size: int = 1 << 18, pairs: int = 1, config: NetConfig | None = None
+    ) -> None:
+        super().__init__(VERSION_1, CTRL_VQ, *bits, num=num, size=size, pairs=pairs, config=config)
         self.control_index = 2 * (pairs if MQ in bits or RSS in bits else 1)
         self.control = Ring(self.memory, num)
         self.control_bell = self.device.setup_queue(self.control_index, self.control.addresses)
@@ -106,7 +109,7 @@ def state_of(device: NetDevice) -> tuple[object, ...]:
     vlans = bytes(device.filter._vlans.array)
     table = bytes(device.filter._table.array)
     coalescing = [queue.to_dict() for queue in device.coalescing.queues]
-    pairs = device.side.queue_pairs
+    pairs = device.steering.state.pairs
     return filter_state, vlans, table, coalescing, pairs, device.guest_offloads, device.config.pack()
 
 

@@ -171,6 +171,7 @@ class Hand:
         size: int = 1 << 16,
         pairs: int = 1,
         first_idx: int = 0,
+        config: NetConfig | None = None,
     ) -> None:
         """Bring a device with the feature ``bits`` up over ``size`` bytes of guest memory (INIT-V-01 to INIT-V-11).
 
@@ -178,7 +179,8 @@ class Hand:
         """
         self.memory = GuestMemory(size)
         features = FeatureSet.of(*bits)
-        self.device = NetDevice(self.memory, features, NetConfig(max_virtqueue_pairs=pairs), queue_size=num)
+        config = config or NetConfig(max_virtqueue_pairs=pairs)
+        self.device = NetDevice(self.memory, features, config, queue_size=num)
         negotiate(self.device, features)
         self.rings = [Ring(self.memory, num) for _ in range(2 * pairs)]
         self.bells: list[Doorbell] = []

@@ -427,7 +427,7 @@ def test_whatever_lies_in_the_ring_only_posted_buffers_are_written_and_the_call_
 
 
 def test_a_header_is_copied_in_front_of_its_frame_and_only_of_that_frame() -> None:
-    """RX-D-02: num_buffers is the device's own, whatever the header that came with the frame says."""
+    """RX-D-02, HREP-D-02: num_buffers and the hash are the device's own, whatever the frame's own header says."""
     hand = Hand(*MERGEABLE, HASH_REPORT)
     for _ in range(2):
         hand.rx.post(hand.buffer(200))
@@ -437,5 +437,5 @@ def test_a_header_is_copied_in_front_of_its_frame_and_only_of_that_frame() -> No
         assert r.receive_frame(hand.rx_queue, hand.side, frame.address, frame.size, vnet) == r.RECEIVED
         r.publish(hand.rx_queue)
     first, second = (hand.memory.read(gpa, 120) for gpa in hand.rx.posted[:2])
-    assert first == words[:10] + b"\1\0" + words[12:20] + pattern(100)
+    assert first == words[:10] + b"\1\0" + bytes(6) + words[18:20] + pattern(100)
     assert second == header(20, 1) + pattern(100)

@@ -10,26 +10,28 @@ import random
 import struct
 from collections import Counter
 
-import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from netemu.device.steering import flow_hash, select_queue
-from netemu.jit.memory import Buffer
+from netemu.device.rss import Rss
+from netemu.device.steering import Steerer, flow_hash, select_queue
+from netemu.virtio.net import NetConfig
+from tests.hashing import Exact
 
 MACS = bytes.fromhex("02000000000b 02000000000a")
 BACK = bytes.fromhex("02000000000a 02000000000b")
 TCP, UDP, ICMP = 6, 17, 1
 
 
-class Exact:
-    """A frame at an address with nothing behind it that may be read."""
+def steerer(queues: int) -> Steerer:
+    """A device's steering with so many queue pairs, all enabled."""
+    made = Steerer(Rss(NetConfig(max_virtqueue_pairs=queues)), queues)
+    made.set_pairs(queues)
+    return made
 
-    def __init__(self, data: bytes) -> None:
-        self._block = Buffer(np.frombuffer(bytearray(data or b"\0"), dtype=np.uint8))
-        self.address = self._block.address
-        self.size = len(data)
+
+STEERERS = {queues: steerer(queues) for queues in (1, 2, 3, 4, 7, 64)}
 
 
 def hashed(data: bytes) -> int:
@@ -39,7 +41,8 @@ def hashed(data: bytes) -> int:
 
 def queue_of(data: bytes, queues: int) -> int:
     frame = Exact(data)
-    return int(select_queue(frame.address, frame.size, queues))
+    steering = STEERERS[queues].state
+    return int(select_queue(steering.address, frame.address, frame.size, 0))
 
 
 def ports(source: int, target: int) -> bytes:

@@ -33,6 +33,7 @@ from netemu.jit import allocate, memcpy
 from netemu.virtio import control as c
 from netemu.virtio import features as f
 from netemu.virtio.features import FeatureSet
+from netemu.virtio.rss import HashConfig, RssConfig
 
 if TYPE_CHECKING:
     from netemu.device.net import NetDevice
@@ -67,6 +68,9 @@ class Control:
             (c.CTRL_VLAN, c.VLAN_DEL): self._vlan(member=False),
             (c.CTRL_ANNOUNCE, c.ANNOUNCE_ACK): self._announce_ack,
             (c.CTRL_MQ, c.MQ_VQ_PAIRS_SET): self._vq_pairs_set,
+            (c.CTRL_MQ, c.MQ_RSS_CONFIG): self._rss_config,
+            (c.CTRL_MQ, c.MQ_HASH_CONFIG): self._hash_config,
+            (c.CTRL_HASH_TUNNEL, c.HASH_TUNNEL_SET): self._hash_tunnel_set,
             (c.CTRL_GUEST_OFFLOADS, c.GUEST_OFFLOADS_SET): self._guest_offloads_set,
             (c.CTRL_NOTF_COAL, c.NOTF_COAL_TX_SET): self._coal_set(direction=1),
             (c.CTRL_NOTF_COAL, c.NOTF_COAL_RX_SET): self._coal_set(direction=0),
@@ -193,6 +197,19 @@ class Control:
         if not c.MQ_PAIRS_MIN <= pairs <= self._device.pairs:
             raise ConfigError(f"{pairs} queue pairs were asked for; there are {self._device.pairs}")
         self._device.set_pairs(pairs)
+        return b""
+
+    def _rss_config(self, data: bytes, _room: int) -> bytes:
+        self._device.steering.configure_rss(RssConfig.unpack(data))
+        return b""
+
+    def _hash_config(self, data: bytes, _room: int) -> bytes:
+        self._device.steering.configure_hash(HashConfig.unpack(data))
+        return b""
+
+    def _hash_tunnel_set(self, data: bytes, _room: int) -> bytes:
+        (mask,) = c.fields(c.LE32, data)
+        self._device.steering.configure_tunnels(mask)
         return b""
 
     def _guest_offloads_set(self, data: bytes, _room: int) -> bytes:

@@ -21,7 +21,9 @@ from netemu.device.control import Control
 from netemu.device.filter import ReceiveFilter
 from netemu.device.queue import BROKEN_REASONS, SEGMENTS_MAX, Chain, DeviceQueue, Segment
 from netemu.device.receive import ReceiveSide
+from netemu.device.rss import Rss
 from netemu.device.stats import DeviceStats
+from netemu.device.steering import Steerer
 from netemu.errors import ConfigError
 from netemu.jit import StructArray, allocate, array_of
 from netemu.memory import GuestMemory
@@ -43,7 +45,7 @@ class NetDevice:
     """A virtio network device over one guest's memory; implements `netemu.virtio.transport.Transport`.
 
     The queues' numbers are in ``queues``, one `DeviceQueue` per virtqueue, those of the receive side in ``side``. What
-    a driver sets through the control queue is in ``filter``, ``coalescing``, ``guest_offloads``, ``side.queue_pairs``.
+    a driver sets through the control queue is in ``filter``, ``coalescing``, ``guest_offloads``, ``steering``.
     """
 
     def __init__(
@@ -82,6 +84,7 @@ class NetDevice:
         self._header = allocate(HDR_LEN_MAX)
         pairs = self.config.max_virtqueue_pairs if features.has_any(f.MQ, f.RSS) else 1
         self.side = ReceiveSide(header=self._header.address)
+        self.steering = Steerer(Rss(self.config), pairs)
         self._pairs = pairs
         count = 2 * pairs + int(f.CTRL_VQ in features)
         self.queues: StructArray[DeviceQueue] = array_of(DeviceQueue, count)
@@ -96,8 +99,8 @@ class NetDevice:
         """Status, features and all queues as at the beginning (RST-D-01), in place: kernels know where they are."""
         self._status = 0
         self.features = self.guest_offloads = FeatureSet()
-        self.side.hdr_len = self.side.mergeable = 0
-        self.side.queue_pairs = 1  # MQ-D-02
+        self.side.hdr_len = self.side.mergeable = self.side.hashes = 0
+        self.steering.reset()
         self.filter.start(self.features, self.config.mac)
         self.coalescing.reset()
         self.stats.reset()
@@ -189,12 +192,14 @@ class NetDevice:
         self._live = True
         self.side.hdr_len = header_length(self.features)
         self.side.mergeable = int(f.MRG_RXBUF in self.features)
+        self.side.hashes = self.steering.start(self.features)
         self.filter.start(self.features, self.config.mac)
         self.guest_offloads = offload_features(offload_mask(self.features))  # OFFL-D-01
         # Kicks of a driver that did not wait for DRIVER_OK (INIT-V-14) have done nothing; they are only counted.
         self.early_kicks = sum(bell.kick_count for bell in self.doorbells)
         for index, num in self._sizes.items():
             self.queues[index].num = num
+        self._steer_past_resets()
 
     def _stop(self) -> None:
         """Touch no queue any more."""
@@ -284,7 +289,7 @@ class NetDevice:
 
     def set_pairs(self, pairs: int) -> None:
         """Use this many queue pairs from now on, with automatic steering (MQ-D-03, MQ-D-04)."""
-        self.side.queue_pairs = pairs
+        self.steering.set_pairs(pairs)
 
     def announced(self) -> None:
         """The driver has heard `ask_to_announce` (ANN-D-01)."""
@@ -334,6 +339,7 @@ class NetDevice:
         self._sizes[index] = ring.num
         if self._live:
             dq.num = ring.num
+            self._steer_past_resets()
         elif f.VERSION_1 not in self.features and self._acceptable():
             self._start()
         return self.doorbells[index]
@@ -351,6 +357,11 @@ class NetDevice:
             ctypes.memset(state.address, 0, ctypes.sizeof(state))
         self._sizes.pop(index, None)
         self._owned.pop(index, None)
+        self._steer_past_resets()
+
+    def _steer_past_resets(self) -> None:
+        """Tell steering which receive queues are not set up (MQ-D-07)."""
+        self.steering.set_resetting([pair for pair in range(self.pairs) if 2 * pair not in self._sizes])
 
     def queue_in_reset(self, index: int) -> bool:  # noqa: ARG002 - a real device may take its time
         """Whether a reset is still going on: never, it is over when `reset_queue` returns."""

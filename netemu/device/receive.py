@@ -17,8 +17,9 @@ from netemu.device.queue import (
     take_kick,
     unpop,
 )
-from netemu.jit import Struct, i64, kernel, memcpy, memset, pointer, store16, struct
-from netemu.virtio.net import HDR_LEN_MAX, HDR_NUM_BUFFERS
+from netemu.device.rss import rss_state_at
+from netemu.jit import Struct, i64, kernel, memcpy, memset, pointer, store16, store32, struct
+from netemu.virtio.net import HDR_HASH_REPORT, HDR_HASH_VALUE, HDR_LEN_MAX, HDR_NUM_BUFFERS
 
 RECEIVED = 0
 NO_BUFFERS = 1
@@ -35,10 +36,10 @@ class ReceiveSide(Struct):
     mergeable: i64
     header: i64
     """Host address of HDR_LEN_MAX bytes: the header of the frame at hand."""
-    queue_pairs: i64
-    """Queue pairs in use, of those there are: frames go to the receive queues of these alone (MQ-D-02, MQ-D-03)."""
     header_used: i64
     """The header at hand is not all zeros behind num_buffers: a frame that brings none needs it cleared first."""
+    hashes: i64
+    """Address of the `RssState` whose hash the header reports, with HASH_REPORT; else 0."""
 
 
 receive_side_at = pointer(ReceiveSide)
@@ -129,13 +130,20 @@ def fill(dq: DeviceQueue, side: ReceiveSide, frame: i64, length: i64) -> None:
 
 @kernel
 def _take_header(side: ReceiveSide, vnet: i64) -> None:
-    """Make the header at hand a copy of the one at ``vnet``, or all zeros where that is 0 (but for num_buffers)."""
+    """Make the header at hand a copy of the one at ``vnet``, or all zeros where that is 0 (but for num_buffers).
+
+    The hash in it is the device's own, of the frame that was steered last (HREP-D-01, HREP-D-02).
+    """
     if vnet != 0:
         memcpy(side.header, vnet, HDR_LEN_MAX)
         side.header_used = 1
     elif side.header_used != 0:
         memset(side.header, 0, HDR_LEN_MAX)
         side.header_used = 0
+    if side.hashes != 0:
+        state = rss_state_at(side.hashes)
+        store32(side.header + HDR_HASH_VALUE, state.hash_value)
+        store16(side.header + HDR_HASH_REPORT, state.hash_report)
 
 
 @kernel

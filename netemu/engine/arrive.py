@@ -81,7 +81,7 @@ def arrive(e: Engine) -> i64:
     frame = frame_at(e.frames + e.next * FRAME_SIZE)
     vi = vi_at(e.vi)
     vi.now = max(vi.now, frame.tstamp)
-    queue = select_queue(frame.address, frame.len, e.queues)
+    queue = select_queue(e.steering, frame.address, frame.len, vi.now)
     dq = device_queue_at(e.device_queues + queue * QUEUE_PAIR)
     side = receive_side_at(e.side)
     outcome = receive_frame(dq, side, frame.address, frame.len, frame.vnet)

@@ -28,6 +28,8 @@ class Engine(Struct):
     queues: i64
     vi: i64
     side: i64
+    steering: i64
+    """Address of the device's `Steering`."""
     device_queues: i64
     """Address of the device's queues, receive and transmit in turn."""
     stack: i64

@@ -67,6 +67,7 @@ VLAN_IDS = 4096
 HEADER = struct.Struct("<BB")
 """Class and command."""
 LE16 = struct.Struct("<H")
+LE32 = struct.Struct("<I")
 LE64 = struct.Struct("<Q")
 
 NEEDS: dict[tuple[int, int], int] = {
