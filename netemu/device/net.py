@@ -24,6 +24,7 @@ from netemu.device.receive import ReceiveSide
 from netemu.device.rss import Rss
 from netemu.device.stats import DeviceStats
 from netemu.device.steering import Steerer
+from netemu.device.transmit_header import OUTCOMES, TransmitFeatures, negotiated
 from netemu.errors import ConfigError
 from netemu.jit import StructArray, allocate, array_of
 from netemu.memory import GuestMemory
@@ -83,6 +84,9 @@ class NetDevice:
         self._queue_size = queue_size
         self._header = allocate(HDR_LEN_MAX)
         pairs = self.config.max_virtqueue_pairs if features.has_any(f.MQ, f.RSS) else 1
+        self.transmit_features = TransmitFeatures()
+        self.transmit_outcomes = allocate(OUTCOMES * 8)
+        """Frames the driver sent, one counter per outcome (`netemu.device.transmit_header`)."""
         self.side = ReceiveSide(header=self._header.address)
         self.steering = Steerer(Rss(self.config), pairs)
         self._pairs = pairs
@@ -193,6 +197,7 @@ class NetDevice:
         self.side.hdr_len = header_length(self.features)
         self.side.mergeable = int(f.MRG_RXBUF in self.features)
         self.side.hashes = self.steering.start(self.features)
+        negotiated(self.features, self.side.hdr_len, self.transmit_features)
         self.filter.start(self.features, self.config.mac)
         self.guest_offloads = offload_features(offload_mask(self.features))  # OFFL-D-01
         # Kicks of a driver that did not wait for DRIVER_OK (INIT-V-14) have done nothing; they are only counted.
