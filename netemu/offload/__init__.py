@@ -11,6 +11,6 @@ from __future__ import annotations
 
 from netemu.offload.accepts import accepts_from_features
 from netemu.offload.reasons import Why
-from netemu.offload.stages import Finisher, Stage
+from netemu.offload.stages import Coalescer, Finisher, Stage, pour
 
-__all__ = ["Finisher", "Stage", "Why", "accepts_from_features"]
+__all__ = ["Coalescer", "Finisher", "Stage", "Why", "accepts_from_features", "pour"]

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from netemu.frame import FRAME_SIZE, Frame, frame_at
 from netemu.jit import Struct, allocate, array_of, i64, kernel, pointer, store64, struct
+from netemu.offload.reasons import WHOLE
 
 DONE = 0
 """A stage has taken all frames of its input."""
@@ -67,20 +68,30 @@ def arena_take(b: Batch, size: i64) -> i64:
 
 
 @kernel
-def emit(b: Batch, like: Frame, address: i64, length: i64, vnet: i64, note: i64) -> None:
-    """One more frame of the result: bytes, header (0: none) and note are given, the rest is that of ``like``."""
+def emit_new(b: Batch, address: i64, length: i64, vnet: i64, tstamp: i64, interface: i64, number: i64) -> None:
+    """One more frame of the result, of bytes that are new, with a header (0: none)."""
     frame = frame_at(b.out + b.made * FRAME_SIZE)
     frame.address = address
     frame.len = length
-    frame.wire_len = like.wire_len if address == like.address else length
-    frame.tstamp = like.tstamp
-    frame.interface = like.interface
-    frame.id = like.id
+    frame.wire_len = length
+    frame.tstamp = tstamp
+    frame.interface = interface
+    frame.id = number
     frame.vnet = vnet
-    store64(b.notes + b.made * 8, note)
+    store64(b.notes + b.made * 8, WHOLE)
     b.made += 1
     b.frames_out += 1
     b.bytes_out += length
+
+
+@kernel
+def emit(b: Batch, like: Frame, address: i64, length: i64, vnet: i64, note: i64) -> None:
+    """One more frame of the result: bytes, header (0: none) and note are given, the rest is that of ``like``."""
+    at = b.made
+    emit_new(b, address, length, vnet, like.tstamp, like.interface, like.id)
+    if address == like.address:
+        frame_at(b.out + at * FRAME_SIZE).wire_len = like.wire_len
+    store64(b.notes + at * 8, note)
 
 
 class BatchBuffers:

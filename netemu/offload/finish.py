@@ -45,7 +45,7 @@ from netemu.offload.accepts import (
 from netemu.offload.batch import DONE, FULL, TEMPLATE_BYTES, Batch, arena_take, batch_at, emit, has_room
 from netemu.offload.dissect import UDP, Layers, layers_at, outermost
 from netemu.offload.judge import LARGE, UNFINISHED, judge
-from netemu.offload.reasons import BAD_CSUM_START, NO_NEED, SNAPPED, WHOLE
+from netemu.offload.reasons import BAD_CSUM_START, BAD_TUNNEL, NO_NEED, SNAPPED, WHOLE
 from netemu.offload.segment import left, next_segment, piece_bytes, plan_at, start_plan
 from netemu.offload.sums import (
     CHECK_AT_UDP,
@@ -285,7 +285,7 @@ def _take(job: FinishJob, b: Batch, frame: Frame) -> i64:
     if frame.vnet != 0:
         load_vnet(frame.vnet, h)
         what = read_template(frame.address, frame.len, d, h)
-        if BAD_CSUM_START <= what < UNFINISHED:
+        if BAD_CSUM_START <= what <= BAD_TUNNEL:
             _refuse(job, what)
             return DONE
         if what == WHOLE:

@@ -20,6 +20,7 @@ NO_ROOM = 12
 BAD_CSUM_START = 13
 BAD_GSO = 14
 BAD_TUNNEL = 15
+NEVER_MERGED = 16
 
 WORDS = {
     WHOLE: "nothing is left to do",
@@ -37,6 +38,7 @@ WORDS = {
     NO_ROOM: "its headers leave no room for data under the MTU",
     BAD_CSUM_START: "the checksum its header asks for lies outside of it",
     BAD_GSO: "its header asks for a segmentation that does not fit it",
+    NEVER_MERGED: "of a kind that is not merged: UDP (unless asked for), or IPv4 with options",
     BAD_TUNNEL: "the tunnel fields of its header contradict each other",
 }
 
@@ -60,6 +62,7 @@ class Why(IntEnum):
     BAD_CSUM_START = BAD_CSUM_START
     BAD_GSO = BAD_GSO
     BAD_TUNNEL = BAD_TUNNEL
+    NEVER_MERGED = NEVER_MERGED
 
     @property
     def key(self) -> str:
@@ -74,9 +77,9 @@ class Why(IntEnum):
     @property
     def doubtful(self) -> bool:
         """Whether something is the matter with such a frame; the others need nothing done."""
-        return self.value >= SNAPPED
+        return SNAPPED <= self.value <= BAD_TUNNEL
 
     @property
     def refused(self) -> bool:
         """Whether such a frame is dropped: its virtio-net header is one that a device must not accept."""
-        return self.value >= BAD_CSUM_START
+        return BAD_CSUM_START <= self.value <= BAD_TUNNEL
