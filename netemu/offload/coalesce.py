@@ -58,9 +58,8 @@ from netemu.offload.flows import (
 )
 from netemu.offload.judge import PARTIAL, RIGHT, checksum_state
 from netemu.offload.reasons import (
-    HAS_OPTIONS,
+    NEVER_MERGED,
     NO_CHECKSUM,
-    OTHER_PROTOCOL,
     SNAPPED,
     WHOLE,
     WRONG_CHECKSUM,
@@ -256,13 +255,13 @@ def _fit(job: CoalesceJob, frame: Frame, d: Layers, h: VnetHeader) -> i64:
     if why != WHOLE:
         return why
     if d.protocol == UDP and (job.udp == 0 or d.end == d.payload):
-        return OTHER_PROTOCOL
+        return NEVER_MERGED
     at = address + d.network
     size = frame.len - d.network
     alone = 1 if size > LONGEST_PACKET or d.network > _LONGEST_LINK_HEADER else 0
     if d.version == 4:
         if d.transport != d.network + 20:
-            return HAS_OPTIONS
+            return NEVER_MERGED
         if csum_fold(csum_partial(at, 20, 0)) != 0xFFFF:
             return WRONG_IP_CHECKSUM
         if load16be(at + 2) != size or load16be(at + 6) & _IP_FLAGS_BUT_DF:
