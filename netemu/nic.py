@@ -22,6 +22,7 @@ from netemu.frame import Frame
 from netemu.jit import Buffer, StructArray, allocate, array_of, hook, load_together
 from netemu.memory import GuestMemory
 from netemu.offer import Mode, RingKind, configuration, offered_features
+from netemu.offload import accepts_from_features
 from netemu.pages import PAGE_SIZE
 from netemu.reasons import DropReason
 from netemu.skb import MAX_SKB_FRAGS
@@ -186,6 +187,11 @@ class Nic:
                 trace.clear()
             self.attach(before[0], before[1], at_ring=before[2])
         return received
+
+    @property
+    def accepts(self) -> int:
+        """What the guest takes over from a host with offloads, as of now (`netemu.offload.accepts`)."""
+        return accepts_from_features(self.device.guest_offloads)
 
     @property
     def drops_by_device(self) -> npt.NDArray[np.int64]:

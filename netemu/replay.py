@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import select
 import struct
-import sys
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Literal, get_args
 
-from netemu.capture import CaptureReader, CaptureWriter, InterfaceInfo, InterfaceStatistics, Sink, open_capture
+from netemu.capture import CaptureReader, CaptureWriter, InterfaceInfo, InterfaceStatistics, Sink
 from netemu.capture.formats import ENHANCED_HEADER, EPB_DROPCOUNT, FLAG_INBOUND, LINKTYPE_ETHERNET, LINKTYPE_USER0
 from netemu.capture.frames import FrameBatch
 from netemu.capture.options import unpack_options
@@ -19,11 +15,14 @@ from netemu.capture.ring import RingPrefix
 from netemu.capture.sink import SINK_NONE, SINK_PCAPNG
 from netemu.capture.writer import kind_of_path
 from netemu.driver.eras import DEFAULT_ERA
-from netemu.errors import ConfigError, NetemuError
+from netemu.errors import ConfigError
 from netemu.jit import allocate
+from netemu.job import Job
 from netemu.journey import comment, lost_in_words
 from netemu.nic import DEFAULT_BURST, Nic
 from netemu.offer import Mode, RingKind
+from netemu.offload import Coalescer, Finisher, pour
+from netemu.offload.report import finishing, merging
 from netemu.trace import SkbEvent, TraceBuffers
 from netemu.ways import Ways
 
@@ -32,11 +31,10 @@ _TRACE_BYTES = 4 << 20
 _RING_BYTES = 1 << 20
 _BLOCK_HEAD = struct.Struct("<4xI4xIIII")
 """Of an enhanced packet block: its length, the timestamp's halves, captured bytes, bytes on the wire."""
-_PAUSE = 0.1
-"""Seconds."""
 
 
 Encap = Literal["ethernet", "virtio"]
+HostOffloads = Literal["as-is", "host"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +46,9 @@ class ReplayOptions:
     which there is no buffer waits for the guest or is dropped. ``limit`` ends the replay after so many frames
     (None: all), ``loop`` plays the input so many times. ``encap`` chooses what a capture holds: the frames
     ("ethernet") or the ring's content ("virtio", docs/ring-capture-format.md). ``journey`` puts a comment on every
-    frame.
+    frame. ``offloads`` says what the frames are: "as-is" they are complete, from a "host" its stack left work on them
+    to hardware, which the device leaves to the guest or does itself, as was negotiated; with ``host_gro`` the host
+    merges segments of a flow first.
     """
 
     mode: Mode = "mergeable"
@@ -65,9 +65,11 @@ class ReplayOptions:
     loop: int = 1
     encap: Encap = "ethernet"
     journey: bool = False
+    offloads: HostOffloads = "as-is"
+    host_gro: bool = False
 
 
-class Replay:
+class Replay(Job):
     """One replay: build it, `play`, look at `summary`.
 
     Memory does not grow with the input: frames are read, played and written in batches of about a MiB.
@@ -82,8 +84,13 @@ class Replay:
             raise ConfigError(f"no encapsulation is called {options.encap!r}; there are {', '.join(get_args(Encap))}")
         if output is not None and options.journey and (kind or kind_of_path(output)) == "pcap":
             raise ConfigError("a pcap file has no place for comments: write .pcapng for --journey")
+        if options.offloads not in get_args(HostOffloads):
+            raise ConfigError(f"offloads are {' or '.join(get_args(HostOffloads))}, not {options.offloads!r}")
+        if options.host_gro and options.offloads != "host":
+            raise ConfigError("frames that the host merges need offloads of a host: say both")
         if options.loop < 1 or (options.limit is not None and options.limit < 0):
             raise ConfigError("loop is at least 1, and limit is not negative")
+        super().__init__(options.loop)
         self.options = options
         self.nic = Nic(
             options.mode,
@@ -97,13 +104,12 @@ class Replay:
             burst=options.burst,
             wait=options.wait,
         )
-        self._played = False
-        self.seconds = 0.0
-        self.interrupted = False
-        self.reading = False
-        """It may be waiting for a pipe: `stop` is then not enough, and a KeyboardInterrupt does no harm."""
-        self._first_tstamp: int | None = None
-        self._last_tstamp: int | None = None
+        self._taken = 0
+        self._coalescer = Coalescer() if options.host_gro else None
+        self._finisher = (
+            Finisher(mtu=self.nic.device.config.mtu, accepts=self.nic.accepts) if options.offloads == "host" else None
+        )
+        self._stages = [stage for stage in (self._coalescer, self._finisher) if stage is not None]
         self._ring = options.encap == "virtio"
         self._writer: CaptureWriter | None = None
         if output is not None:
@@ -131,75 +137,26 @@ class Replay:
         kind = SINK_PCAPNG if self._ring else SINK_NONE
         return Sink(kind=kind, buffer=self._ring_buffer.address, size=self._ring_buffer.size)
 
-    def play(self, inputs: Sequence[str], progress: Callable[[CaptureReader], None] | None = None) -> None:
-        """Play the captures one after the other; ``progress`` is called after each batch.
-
-        Raises `CaptureError` for a fault of an input, after all frames before it were played and written, and for an
-        output that cannot be written.
-        """
-        if self._played:
-            raise NetemuError("a Replay plays once: build another one")
-        self._played = True
-        started = time.perf_counter()
-        try:
-            for _ in range(self.options.loop):
-                for path in inputs:
-                    if self._over:
-                        return
-                    self._play_file(path, progress)
-        except KeyboardInterrupt:
-            self.interrupted = True
-        finally:
-            self.reading = False
-            try:
-                self._finish()
-            finally:
-                self.seconds = time.perf_counter() - started
-
-    def stop(self) -> None:
-        """End the replay after the batch at hand, as an interrupt does."""
-        self.interrupted = True
-
     @property
     def _over(self) -> bool:
         limit = self.options.limit
-        return self.interrupted or (limit is not None and self.nic.engine.frames_in >= limit)
+        return self.interrupted or (limit is not None and self._taken >= limit)
 
-    def _play_file(self, path: str, progress: Callable[[CaptureReader], None] | None) -> None:
-        waits = not Path(path).is_file()
-        self.reading = waits
-        with open_capture(path) as reader:
-            while not self._over:
-                if path == "-" and _input_pauses():
-                    self.reading = False
-                    self._catch_up()
-                    self.reading = waits
-                batch = reader.read_batch()
-                if batch is None:
-                    break
-                self.reading = False
-                self._play_batch(batch)
-                if progress is not None:
-                    progress(reader)
-                self.reading = waits
-        self.reading = False
-
-    def _play_batch(self, batch: FrameBatch) -> None:
+    def _take(self, _reader: CaptureReader, batch: FrameBatch) -> None:
+        """Play a batch."""
         count = batch.count
         if self.options.limit is not None:
-            count = min(count, self.options.limit - self.nic.engine.frames_in)
+            count = min(count, self.options.limit - self._taken)
+        self._taken += count
         self._note_times(batch, count)
-        self.nic.arrive(batch.address, count)
-        self._run(self.nic.run)
+        if self._finisher is not None:
+            self._finisher.job.accepts = self.nic.accepts
+        pour(self._stages, batch.address, count, self._arrive)
 
-    def _note_times(self, batch: FrameBatch, count: int) -> None:
-        """Remember the earliest and latest time of what was played, for the interface's statistics."""
-        if count == 0:
-            return
-        times = batch.column("tstamp")[:count]
-        first, last = int(times.min()), int(times.max())
-        self._first_tstamp = first if self._first_tstamp is None else min(first, self._first_tstamp)
-        self._last_tstamp = last if self._last_tstamp is None else max(last, self._last_tstamp)
+    def _arrive(self, address: int, count: int, _notes: int) -> None:
+        """Let frames reach the device."""
+        self.nic.arrive(address, count)
+        self._run(self.nic.run)
 
     def _run(self, step: Callable[[], bool]) -> None:
         """Let the loop play what is there, emptying taps as they fill up."""
@@ -212,7 +169,9 @@ class Replay:
                 self._writer.flush()
 
     def _catch_up(self) -> None:
-        """Let the guest take what still lies in its rings, and write it."""
+        """Let the guest take what still waits at the host and what lies in its rings, and write it."""
+        if self._stages:
+            pour(self._stages, 0, 0, self._arrive, last=True)
         self._run(self.nic.let_guest_run)
         if self._writer is not None:
             self._writer.flush()
@@ -311,12 +270,14 @@ class Replay:
             "netdev": nic.netdev,
             "snmp": nic.stack.snmp(),
             "broken": nic.device.broken + nic.driver.broken,
+            "offloads": self._offloads(),
         }
 
-
-def _input_pauses() -> bool:
-    """Whether nothing comes from standard input for a moment: whoever reads along should not wait for a full burst."""
-    try:
-        return not select.select([sys.stdin], [], [], _PAUSE)[0]
-    except (OSError, ValueError):  # no file of the operating system is behind it
-        return False
+    def _offloads(self) -> dict[str, Any]:
+        """What the host and the device did to frames, empty where they were taken as they are."""
+        figures: dict[str, Any] = {}
+        if self._coalescer is not None:
+            figures["merging"] = merging(self._coalescer)
+        if self._finisher is not None:
+            figures["finishing"] = finishing(self._finisher)
+        return figures

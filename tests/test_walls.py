@@ -36,6 +36,7 @@ MAY_IMPORT = {
     "driver": "checksum errors jit memory pages pressure quirks reasons skb virtio",  # the guest: never the device
     "stack": "checksum errors jit skb",  # protocols over skbs: nothing of virtio
     "capture": "errors frame jit",  # files of frames: nothing of virtio or skbs
+    "job": "capture errors",  # what the jobs over files share
     "wireshark": "errors",
 }
 

@@ -2,33 +2,11 @@
 
 from __future__ import annotations
 
-import json
-import os
-import signal
-import sys
-import textwrap
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
-from netemu.cli import harmless, is_terminal
-from netemu.errors import ConfigError, NetemuError
-
-if TYPE_CHECKING:
-    from types import FrameType
-
-    from netemu.capture import CaptureReader
-    from netemu.replay import Replay
-
-_PROGRESS_AFTER = 1.0
-_PROGRESS_EVERY = 0.2
-_PROGRESS_NAME = 40
-_WIDTH = 78
-_INTERRUPTS = (signal.SIGINT, signal.SIGTERM)
+from netemu.cli.jobs import announce_compilation, check_files, columns, play, stage_in_words, wrapped
 
 
 @click.command(
@@ -102,6 +80,14 @@ _INTERRUPTS = (signal.SIGINT, signal.SIGTERM)
     show_default=True,
     help="Write frames as the guest got them, or as they lay in the ring, header included.",
 )
+@click.option(
+    "--offloads",
+    type=click.Choice(["as-is", "host"]),
+    default="as-is",
+    show_default=True,
+    help="What frames are: complete, or from a host that leaves checksums and segmentation to hardware.",
+)
+@click.option("--host-gro", is_flag=True, help="With --offloads host: the host merges segments of a flow.")
 @click.option("--journey", is_flag=True, help="Comment each frame with the way it took (pcapng).")
 @click.option("--json", "as_json", is_flag=True, help="Print the figures as one JSON object.")
 def replay(
@@ -120,6 +106,8 @@ def replay(
     burst: int,
     no_buffer: str,
     encap: Any,
+    offloads: Any,
+    host_gro: bool,
     journey: bool,
     as_json: bool,
 ) -> None:
@@ -129,8 +117,8 @@ def replay(
     out again. OUT gets what arrived, and figures are printed. IN is pcap or pcapng, also packed with gzip, or - for
     standard input. With "-o -" the capture goes to standard output and the figures to standard error.
     """
-    _check_files(inputs, output, loop)
-    _announce_compilation()
+    check_files(inputs, output, loop)
+    announce_compilation("the receive path", 10)
     from netemu.replay import Replay, ReplayOptions  # noqa: PLC0415 - loads NumPy
 
     options = ReplayOptions(
@@ -148,98 +136,11 @@ def replay(
         loop=loop,
         encap=encap,
         journey=journey,
+        offloads=offloads,
+        host_gro=host_gro,
     )
     job = Replay(options, output)
-    fault: NetemuError | None = None
-    with _stops_whole(job) as signals, _progress() as report:
-        try:
-            job.play(inputs, report)
-        except NetemuError as error:
-            fault = error
-    figures = job.summary()
-    text = json.dumps(figures, indent=2) if as_json else _in_words(figures)
-    click.echo(text, err=output == "-")
-    if fault is not None:
-        raise fault
-    if job.interrupted:
-        raise click.exceptions.Exit(128 + signals[0])
-
-
-def _check_files(inputs: tuple[str, ...], output: str | None, loop: int) -> None:
-    """Refuse what can be seen to be wrong before anything is loaded, and before OUT is made."""
-    from netemu.capture import open_capture, same_file  # noqa: PLC0415 - loads NumPy
-
-    if "-" in inputs and (loop > 1 or inputs.count("-") > 1):
-        raise ConfigError("standard input can be played only once: name a file to use --loop")
-    if "-" in inputs and is_terminal(sys.stdin):
-        raise ConfigError("standard input is a terminal, and no capture comes from there: name a file, or use a pipe")
-    if output == "-" and is_terminal(sys.stdout):
-        raise ConfigError("standard output is a terminal, which cannot show a capture: name a file, or use a pipe")
-    for path in inputs:
-        if output is not None and same_file(path, output):
-            raise ConfigError(f"{output}: is an input too; writing it would destroy it")
-    if inputs[0] != "-" and not Path(inputs[0]).is_fifo():
-        open_capture(inputs[0]).close()  # so that a mistyped name costs no file that OUT would replace
-
-
-def _announce_compilation() -> None:
-    """Say what a first run waits for, where somebody is watching."""
-    from netemu.jit import cache, mode  # noqa: PLC0415
-
-    if mode.JIT and not cache.is_warm() and is_terminal(sys.stderr):
-        click.echo("netemu: compiling the receive path for this machine, once (about 10 s) ...", err=True)
-
-
-@contextmanager
-def _stops_whole(job: Replay) -> Iterator[list[int]]:
-    """Let Ctrl-C or SIGTERM end the replay between two batches, so that the capture is whole up to there.
-
-    A second signal ends the process on the spot. The value is the list of signals that came.
-    """
-    came: list[int] = []
-
-    def interrupt(number: int, _frame: FrameType | None) -> None:
-        if came:
-            signal.signal(number, signal.SIG_DFL)
-            os.kill(os.getpid(), number)
-        came.append(number)
-        job.stop()
-        if job.reading:
-            raise KeyboardInterrupt
-
-    before = {number: signal.signal(number, interrupt) for number in _INTERRUPTS}
-    try:
-        yield came
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-
-@contextmanager
-def _progress() -> Iterator[Callable[[CaptureReader], None] | None]:
-    """A line on the terminal, for work of more than a second; the value is what to call after each batch."""
-    if not is_terminal(sys.stderr):
-        yield None
-        return
-    started = shown = time.monotonic()
-    drawn = False
-
-    def report(reader: CaptureReader) -> None:
-        nonlocal shown, drawn
-        now = time.monotonic()
-        if now - started < _PROGRESS_AFTER or now - shown < _PROGRESS_EVERY:
-            return
-        shown, drawn = now, True
-        done, size = reader.progress()
-        part = f"{100 * done // size:3d} %" if size else f"{done >> 20} MiB"
-        name = harmless(reader.path)[-_PROGRESS_NAME:]
-        click.echo(f"\r{name}: {part}, {now - started:.0f} s\x1b[K", err=True, nl=False)
-
-    try:
-        yield report
-    finally:
-        if drawn:
-            click.echo("\r\x1b[K", err=True, nl=False)
+    play(job, inputs, output, job.summary, _in_words, as_json=as_json)
 
 
 def _in_words(figures: dict[str, Any]) -> str:
@@ -252,34 +153,24 @@ def _in_words(figures: dict[str, Any]) -> str:
         f"dropped      {sum(dropped.values()):>13,}",
     ]
     for key, count in dropped.items():
-        lines += _wrapped(f"  {count:>11,}  {key}: {_reason(key)}", indent=15)
+        lines += wrapped(f"  {count:>11,}  {key}: {_reason(key)}", indent=15)
     lines.append(f"time         {figures['seconds']:>13.3f} s {rate:>17,} frames/s")
     if figures["interrupted"]:
         lines.append("interrupted: the figures and the capture end where it stopped")
     lines += ["", f"{figures['driver']}, {figures['mode']} buffers, rings of {figures['queue_size']}"]
-    columns = ("packets", "buffers", "descriptors", "interrupts", "polls", "refills")
-    lines.append("queue" + "".join(f"{name:>12}" for name in columns))
+    titles = ("packets", "buffers", "descriptors", "interrupts", "polls", "refills")
+    lines.append("queue" + "".join(f"{name:>12}" for name in titles))
     for n, queue in enumerate(figures["queues"]):
-        lines.append(f"{n:>5}" + "".join(f"{queue[name]:>12}" for name in columns))
+        lines.append(f"{n:>5}" + "".join(f"{queue[name]:>12}" for name in titles))
     for text in figures["broken"]:
-        lines += _wrapped(f"broken: {text}", indent=8)
+        lines += wrapped(f"broken: {text}", indent=8)
+    for key, stage in figures["offloads"].items():
+        lines += ["", f"{key} at the host", *stage_in_words(stage)]
     for title, key in (("ethtool -S", "ethtool"), ("ip -s link", "netdev"), ("nstat", "snmp")):
         counters = {name: value for name, value in figures[key].items() if value}
         lines += ["", f"{title} (counters that moved)"]
-        lines += _columns(counters) if counters else ["  none"]
+        lines += columns(counters) if counters else ["  none"]
     return "\n".join(lines)
-
-
-def _wrapped(line: str, indent: int) -> list[str]:
-    """The line in pieces of the report's width, the later ones indented."""
-    return textwrap.wrap(line, _WIDTH, subsequent_indent=" " * indent)
-
-
-def _columns(counters: dict[str, int]) -> list[str]:
-    """Name and value, two to a line."""
-    width = _WIDTH // 2 - 1
-    cells = [f"{name} {value:>{width - len(name) - 1}}" for name, value in counters.items()]
-    return ["  ".join(cells[at : at + 2]) for at in range(0, len(cells), 2)]
 
 
 def _reason(key: str) -> str:

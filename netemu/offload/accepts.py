@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from netemu.virtio import features as f
+from netemu.virtio.control import offload_features
 from netemu.virtio.features import FeatureSet
 
 ACCEPT_CSUM = 1
@@ -30,8 +31,6 @@ _GUEST = {
     f.GUEST_UDP_TUNNEL_GSO: ACCEPT_TUNNEL,
     f.GUEST_UDP_TUNNEL_GSO_CSUM: ACCEPT_TUNNEL_CSUM,
 }
-_OFFLOAD_BITS = {f.GUEST_UDP_TUNNEL_GSO: 46, f.GUEST_UDP_TUNNEL_GSO_CSUM: 47}
-"""Where a bit of the guest-offloads command is not that of the feature (VIRTIO 1.4, section 5.1.6.5.7.1)."""
 
 
 def accepts_from_features(features: FeatureSet, guest_offloads: int | None = None) -> int:
@@ -40,9 +39,6 @@ def accepts_from_features(features: FeatureSet, guest_offloads: int | None = Non
     ``guest_offloads`` is the mask of the last CTRL_GUEST_OFFLOADS_SET; without one all that was negotiated is on
     (OFFL-D-01), and a bit that was not negotiated never counts (OFFL-V-01).
     """
-    accepts = 0
-    for bit, accept in _GUEST.items():
-        on = guest_offloads is None or guest_offloads >> _OFFLOAD_BITS.get(bit, bit) & 1
-        if bit in features and on:
-            accepts |= accept
-    return accepts
+    if guest_offloads is not None:
+        features &= offload_features(guest_offloads)
+    return sum(accept for bit, accept in _GUEST.items() if bit in features)
