@@ -3,27 +3,39 @@
 Theory of operation
 -------------------
 Guest memory is a short list of regions, each a stretch of guest-physical addresses backed by a stretch of host
-memory. Both halves of netemu name memory by guest-physical address (gpa); a kernel turns it into a host address
-with `translate`, which is also the only bounds check: whatever the other side of a ring wrote into a descriptor
-goes through it, so a wrong address or length ends as 0 and never as an access. The check subtracts before it
-compares, so no length can overflow it.
+memory, anywhere in either: a real peer shares several mappings, at addresses of its own. Both halves of netemu name
+memory by guest-physical address (gpa); a kernel turns it into a host address with `translate`, which is also the only
+bounds check: whatever the other side of a ring wrote into a descriptor goes through it, so a wrong address or length
+ends as 0 and never as an access. The check subtracts before it compares, so no length can overflow it. It looks first
+at the region that held the last address; the others are searched when that one does not hold this.
 
-The region table is an array of `Region` behind one `Memory` struct. A real peer sends such tables (vhost-user); the
-emulated guest makes one with a single region, whose pages `GuestMemory.reserve` deals out from the bottom.
+The region table is an array of `Region` behind one `Memory` struct. `GuestMemory` owns both, and the bytes or a
+reference to them. The emulated guest has zeroed memory, which `GuestMemory.reserve` deals out from the bottom; any
+object with the buffer protocol, an ``mmap`` say, can stand in its place, and nothing is copied. Regions can be
+replaced while nobody holds addresses that were translated: a device holds them as long as it has a queue.
 """
 
 from __future__ import annotations
 
-from netemu.errors import NetemuError
-from netemu.jit import Buffer, Struct, StructArray, allocate, array_of, i64, kernel, pointer, struct
+from collections.abc import Iterable
+from typing import Any
+
+from netemu.errors import ConfigError, NetemuError
+from netemu.jit import Buffer, Struct, StructArray, allocate, array_of, borrow, i64, kernel, pointer, struct
 
 DEFAULT_BASE = 0x4000_0000
 """Where the emulated guest's memory starts: not 0, so that a missed translation does not go unnoticed."""
 
+_TOP = 1 << 64
+_HALF = 1 << 63
+
 
 @struct
 class Region(Struct):
-    """``size`` bytes at guest-physical ``gpa``, backed by host memory at ``host``."""
+    """``size`` bytes at guest-physical ``gpa``, backed by host memory at ``host``.
+
+    Addresses are 64-bit numbers without a sign, which kernels see as signed ones; no region lies on both sides of 2^63.
+    """
 
     gpa: i64
     size: i64
@@ -37,6 +49,8 @@ class Memory(Struct):
     regions: i64
     """Address of ``count`` `Region` structs."""
     count: i64
+    last: i64
+    """Bytes from the first of them to the one that held the last address."""
 
 
 region_at = pointer(Region)
@@ -45,59 +59,124 @@ _REGION_SIZE = Region.dtype.itemsize
 
 
 @kernel
-def translate(memory: Memory, gpa: i64, size: i64) -> i64:
-    """Return the host address of guest-physical ``gpa``, or 0 unless all ``size`` bytes lie in one region.
-
-    Addresses with the top bit set arrive here negative and fail like any other that no region holds.
-    """
-    if size < 0:
-        return 0
+def region_of(memory: Memory, gpa: i64, size: i64) -> i64:
+    """Address of the `Region` that holds all ``size`` bytes at ``gpa``, or 0; the table is searched."""
     at = memory.regions
     for _ in range(memory.count):
         region = region_at(at)
         offset = gpa - region.gpa
-        if 0 <= offset and size <= region.size - offset and gpa >= 0:
-            return region.host + offset
+        if 0 <= offset and 0 <= size <= region.size - offset:
+            return at
         at += _REGION_SIZE
     return 0
 
 
+@kernel
+def _translate_anew(memory: Memory, gpa: i64, size: i64) -> i64:
+    """`translate`, where the region of the last address does not hold this one."""
+    at = region_of(memory, gpa, size)
+    if at == 0:
+        return 0
+    memory.last = at - memory.regions
+    region = region_at(at)
+    return region.host + (gpa - region.gpa)
+
+
+@kernel
+def translate(memory: Memory, gpa: i64, size: i64) -> i64:
+    """Return the host address of guest-physical ``gpa``, or 0 unless all ``size`` bytes lie in one region."""
+    if size < 0 or memory.count == 0:
+        return 0
+    region = region_at(memory.regions + memory.last)
+    offset = gpa - region.gpa
+    if 0 <= offset and size <= region.size - offset:
+        return region.host + offset
+    return 0 if memory.count == 1 else _translate_anew(memory, gpa, size)
+
+
+def signed(gpa: int) -> int:
+    """A 64-bit address as kernels see it."""
+    return gpa - _TOP if gpa >= _HALF else gpa
+
+
 class GuestMemory:
-    """The memory of one guest, as regions; the owner of the bytes."""
+    """The memory of one guest, as regions; the owner of the bytes, or of a reference to them."""
 
     def __init__(self, size: int, base: int = DEFAULT_BASE) -> None:
         """Allocate one region of ``size`` zeroed bytes at guest-physical address ``base``."""
-        self._blocks: list[Buffer] = [allocate(size, align=4096)]
-        self._regions: StructArray[Region] = array_of(Region, 1)
-        self._regions[0].gpa = base
-        self._regions[0].size = size
-        self._regions[0].host = self._blocks[0].address
-        self.struct = Memory(regions=self._regions.address, count=1)
-        self._next = base
-        self._end = base + size
+        self.struct = Memory()
+        self.spread = False
+        """Reservations come from each region in turn, and not from the first that has room."""
+        self._holders: list[object] = []
+        self.replace_regions([(base, size)])
+
+    @classmethod
+    def of_regions(cls, regions: Iterable[tuple[int, Any]], *, spread: bool = False) -> GuestMemory:
+        """Memory of several regions; see `replace_regions` and `spread`."""
+        memory = cls(0)
+        memory.replace_regions(regions)
+        memory.spread = spread
+        return memory
+
+    def replace_regions(self, regions: Iterable[tuple[int, Any]]) -> None:
+        """Have these regions and no others: ``(gpa, bytes)`` each, in the order in which they are searched.
+
+        ``bytes`` is a writable object with the buffer protocol, or a number of zeroed bytes to allocate. Raises
+        `ConfigError` for regions that overlap, leave the address space or lie on both sides of 2^63, and for bytes
+        that cannot be written; `NetemuError` while a device holds addresses.
+        """
+        if self._holders:
+            raise NetemuError("guest memory is in use: its regions can be replaced when the device has been reset")
+        blocks = [(gpa, _backing(gpa, backing)) for gpa, backing in regions]
+        _check_layout([(gpa, block.size) for gpa, block in blocks])
+        table: StructArray[Region] = array_of(Region, len(blocks))
+        for row, (gpa, block) in zip(table, blocks, strict=True):
+            row.gpa, row.size, row.host = signed(gpa), block.size, block.address
+        self._blocks = blocks
+        self._table = table
+        self._next = [gpa for gpa, _ in blocks]
+        self._turn = 0
+        self.struct.regions = table.address
+        self.struct.count = len(blocks)
+        self.struct.last = 0
+
+    def hold(self, owner: object) -> None:
+        """``owner`` keeps translated addresses until it calls `release`."""
+        if owner not in self._holders:
+            self._holders.append(owner)
+
+    def release(self, owner: object) -> None:
+        """``owner`` has no translated addresses any more."""
+        if owner in self._holders:
+            self._holders.remove(owner)
 
     @property
     def regions(self) -> list[tuple[int, int]]:
         """``(gpa, size)`` of each region, in bytes."""
-        return [(region.gpa, region.size) for region in self._regions]
+        return [(gpa, block.size) for gpa, block in self._blocks]
 
     def reserve(self, size: int, align: int = 64) -> int:
-        """Deal out ``size`` bytes once and for all; return their guest-physical address.
+        """Deal out ``size`` bytes of one region, once and for all; return their guest-physical address.
 
         Raises `NetemuError` when the guest's memory is used up.
         """
-        start = -(-self._next // align) * align
-        if start + size > self._end:
-            raise NetemuError(f"guest memory is too small: {size} bytes wanted, {max(0, self._end - start)} left")
-        self._next = start + size
-        return start
+        left = 0
+        count = len(self._blocks)
+        for n in range(self._turn, self._turn + count):
+            gpa, block = self._blocks[n % count]
+            end = gpa + block.size
+            start = -(-self._next[n % count] // align) * align
+            if start + size <= end:
+                self._next[n % count] = start + size
+                self._turn = (n + 1) % count if self.spread else 0
+                return start
+            left = max(left, end - start)
+        raise NetemuError(f"guest memory is too small: {size} bytes wanted, {left} left")
 
     def host_address(self, gpa: int, size: int) -> int:
         """Host address of ``size`` bytes at ``gpa``; raises `NetemuError` where no region holds them."""
-        for region in self._regions:
-            if size >= 0 and region.gpa <= gpa and gpa + size <= region.gpa + region.size:
-                return int(region.host + gpa - region.gpa)
-        raise NetemuError(f"no region of guest memory holds {size} bytes at {gpa:#x}")
+        start, block = self._find(gpa, size)
+        return block.address + start
 
     def read(self, gpa: int, size: int) -> bytes:
         """Copy ``size`` bytes out."""
@@ -110,12 +189,35 @@ class GuestMemory:
         block.array[start : start + len(data)] = bytearray(data)
 
     def _find(self, gpa: int, size: int) -> tuple[int, Buffer]:
-        host = self.host_address(gpa, size)
-        for block in self._blocks:
-            if block.address <= host and host + size <= block.address + block.size:
-                return host - block.address, block
-        raise NetemuError(f"{size} bytes at {gpa:#x} are not memory of this process")
+        """The block that holds ``size`` bytes at ``gpa``, and where in it they begin."""
+        for start, block in self._blocks:
+            if size >= 0 and start <= gpa and gpa + size <= start + block.size:
+                return gpa - start, block
+        raise NetemuError(f"no region of guest memory holds {size} bytes at {gpa:#x}")
 
     def snapshot(self) -> bytes:
         """All bytes of all regions, to compare two runs."""
-        return b"".join(self.read(gpa, size) for gpa, size in self.regions)
+        return b"".join(block.array.tobytes() for _, block in self._blocks)
+
+
+def _backing(gpa: int, backing: Any) -> Buffer:
+    """The bytes of a region: allocated, or somebody else's."""
+    if isinstance(backing, int):
+        return allocate(backing, align=4096)
+    try:
+        return borrow(backing)
+    except (TypeError, ValueError, BufferError) as error:
+        raise ConfigError(f"the region at {gpa:#x} cannot be memory: {error}") from None
+
+
+def _check_layout(regions: list[tuple[int, int]]) -> None:
+    """Raise `ConfigError` unless regions, (gpa, size) each, lie side by side in the 64-bit address space."""
+    end = 0
+    for gpa, size in sorted(regions):
+        if gpa < 0 or gpa + size > _TOP:
+            raise ConfigError(f"the region at {gpa:#x} leaves the 64-bit address space")
+        if gpa < _HALF < gpa + size:
+            raise ConfigError(f"the region at {gpa:#x} lies on both sides of 2^63: make it two")
+        if gpa < end:
+            raise ConfigError(f"the region at {gpa:#x} overlaps another")
+        end = gpa + size

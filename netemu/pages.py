@@ -17,7 +17,7 @@ from __future__ import annotations
 import numpy as np
 
 from netemu.jit import Struct, StructArray, array_of, i64, kernel, pointer, struct
-from netemu.memory import GuestMemory
+from netemu.memory import GuestMemory, signed
 
 PAGE_SHIFT = 12
 PAGE_SIZE = 1 << PAGE_SHIFT
@@ -118,7 +118,7 @@ class Pages:
         view = self.pages.view
         offsets = np.arange(count) * size
         view["address"] = host + offsets
-        view["gpa"] = gpa + offsets
+        view["gpa"] = signed(gpa) + offsets
         view["size"] = size
         view["pool"] = self.pool.address
         view["private"] = self.pages.address + (np.arange(count) + 1) * PAGE_STRUCT_SIZE

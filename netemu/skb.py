@@ -21,7 +21,7 @@ import numpy as np
 
 from netemu.checksum import csum_fold, csum_partial, csum_swap
 from netemu.jit import Struct, StructArray, array_of, i64, kernel, memcpy, pointer, struct
-from netemu.memory import GuestMemory
+from netemu.memory import GuestMemory, signed
 from netemu.pages import page_at, page_gpa, put_page
 
 MAX_SKB_FRAGS = 17
@@ -395,7 +395,7 @@ class Skbs:
         order = np.arange(count)
         view["pool"] = self.pool.address
         view["head"] = heads + order * stride
-        view["head_gpa"] = heads_gpa + order * stride
+        view["head_gpa"] = signed(heads_gpa) + order * stride
         view["frags"] = self.frags.address + order * MAX_SKB_FRAGS * FRAG_SIZE
         view["next"] = self.skbs.address + (order + 1) * SKB_SIZE
         view["next"][-1:] = 0

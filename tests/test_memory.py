@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import gc
+import mmap
+import os
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from netemu.errors import NetemuError
-from netemu.jit import allocate, array_of, entry, i64, load32, store32
-from netemu.memory import DEFAULT_BASE, GuestMemory, Memory, Region, memory_at, translate
+from netemu.errors import ConfigError, NetemuError
+from netemu.jit import WildAccessError, allocate, array_of, entry, i64, load32, store32
+from netemu.memory import DEFAULT_BASE, GuestMemory, Memory, Region, memory_at, signed, translate
 
 I64_MAX, I64_MIN = 2**63 - 1, -(2**63)
 
@@ -76,12 +80,25 @@ def test_translate_at_the_highest_address(gpa: int, size: int, host: int) -> Non
     assert Table([*REGIONS, HIGH]).translate(gpa, size) == host
 
 
-def test_a_region_with_the_top_bit_set_holds_nothing() -> None:
-    """Its addresses are negative numbers here; a guest has no memory there."""
-    table = Table([(-0x1000, 0x1000, 0x5000_0000)])
-    assert table.translate(-0x1000, 1) == 0
-    assert table.translate(-1, 1) == 0
-    assert table.translate(0, 1) == 0
+def test_a_region_may_lie_at_the_top_of_64_bits() -> None:
+    """Its addresses are negative numbers to kernels; nothing wraps around to it or from it."""
+    table = Table([(-0x2000, 0x2000, 0x5000_0000), (0, 0x1000, 0x6000_0000)])
+    assert table.translate(-0x2000, 1) == 0x5000_0000
+    assert table.translate(-1, 1) == 0x5000_1FFF
+    assert table.translate(-1, 2) == 0
+    assert table.translate(I64_MIN, 1) == 0
+    assert table.translate(I64_MAX, 1) == 0
+    assert table.translate(-0x2001, 1) == 0
+    assert table.translate(0, 0x1000) == 0x6000_0000
+
+
+@given(st.lists(st.tuples(st.integers(0, 2), st.integers(-8, 0x2008)), min_size=1, max_size=20))
+def test_the_region_of_the_last_address_is_only_a_hint(addresses: list[tuple[int, int]]) -> None:
+    table = Table(REGIONS)
+    for nth, offset in addresses:
+        gpa = REGIONS[nth][0] + offset
+        homes = [host + gpa - start for start, size, host in REGIONS if start <= gpa and gpa + 4 <= start + size]
+        assert table.translate(gpa, 4) == (homes[0] if homes else 0)
 
 
 def test_translate_without_regions() -> None:
@@ -206,3 +223,99 @@ def test_allocations_are_zeroed_and_aligned() -> None:
         block = allocate(100, align=align)
         assert block.address % align == 0
         assert (len(block), block.array.tobytes()) == (100, bytes(100))
+
+
+# Several regions.
+
+LOW, MAPPED, TOP = 0x1000, 0x7F12_3456_7000, 2**64 - 0x2000
+
+
+def test_regions_far_apart_are_one_memory() -> None:
+    memory = GuestMemory.of_regions([(MAPPED, 8192), (LOW, 4096), (TOP, 4096)])
+    assert memory.regions == [(MAPPED, 8192), (LOW, 4096), (TOP, 4096)]
+    for n, gpa in enumerate([LOW + 4, MAPPED + 8188, TOP + 4092]):
+        memory.write(gpa, bytes([n + 1]) * 4)
+        assert memory.read(gpa, 4) == bytes([n + 1]) * 4
+        host = translate(memory.struct, signed(gpa), 4)
+        assert host == memory.host_address(gpa, 4)
+        assert load32(host) == 0x0101_0101 * (n + 1)
+    assert memory.snapshot() == bytes(8188) + b"\2" * 4 + bytes(4) + b"\1" * 4 + bytes(8180) + b"\3" * 4
+    with pytest.raises(NetemuError, match="no region"):
+        memory.read(TOP + 4093, 4)
+
+
+def test_reserve_fills_one_region_after_the_other_and_cuts_across_none() -> None:
+    memory = GuestMemory.of_regions([(LOW, 4096), (LOW + 4096, 8192)])
+    assert memory.reserve(3000) == LOW
+    assert memory.reserve(3000) == LOW + 4096
+    assert memory.reserve(1000) == LOW + 3008
+    with pytest.raises(NetemuError, match="6000 bytes wanted, 5184 left"):
+        memory.reserve(6000)
+
+
+def test_reserve_may_take_each_region_in_turn() -> None:
+    memory = GuestMemory.of_regions([(LOW, 4096), (MAPPED, 4096), (TOP, 4096)], spread=True)
+    assert [memory.reserve(64) for _ in range(4)] == [LOW, MAPPED, TOP, LOW + 64]
+    assert memory.reserve(4096 - 64) == MAPPED + 64
+    assert memory.reserve(64) == TOP + 64
+
+
+def test_a_region_can_be_a_mapping_that_somebody_else_has_too() -> None:
+    """A memfd, as a real peer shares it: what one side writes the other reads, and nothing is copied."""
+    handle = os.memfd_create("guest")
+    try:
+        os.truncate(handle, 8192)
+        ours, theirs = mmap.mmap(handle, 8192), mmap.mmap(handle, 8192)
+    finally:
+        os.close(handle)
+    memory = GuestMemory.of_regions([(MAPPED, ours)])
+    theirs[100:104] = b"\x01\x02\x03\x04"
+    assert memory.read(MAPPED + 100, 4) == b"\x01\x02\x03\x04"
+    host = translate(memory.struct, MAPPED + 100, 4)
+    assert load32(host) == 0x0403_0201
+    store32(host, 0x0A0B_0C0D)
+    assert theirs[100:104] == b"\x0d\x0c\x0b\x0a"
+
+
+def test_the_book_of_memory_knows_a_mapping_for_as_long_as_it_is_a_region() -> None:
+    block = mmap.mmap(-1, 4096)
+    memory = GuestMemory.of_regions([(LOW, block)])
+    host = memory.host_address(LOW, 4096)
+    with pytest.raises(WildAccessError):
+        load32(host + 4093)
+    memory.replace_regions([(LOW, 4096)])
+    gc.collect()
+    with pytest.raises(WildAccessError):
+        load32(host)
+
+
+@pytest.mark.parametrize(
+    ("regions", "why"),
+    [
+        ([(LOW, 4096), (LOW + 4095, 4096)], "overlaps"),
+        ([(LOW, 4096), (0, 8192)], "overlaps"),
+        ([(2**64 - 4095, 4096)], "leaves the 64-bit"),
+        ([(-1, 1)], "leaves the 64-bit"),
+        ([(2**63 - 1, 2)], "both sides"),
+        ([(LOW, bytes(4096))], "cannot be memory: its bytes cannot be written"),
+        ([(LOW, "text")], "cannot be memory"),
+    ],
+)
+def test_regions_that_cannot_be_are_refused(regions: list[tuple[int, object]], why: str) -> None:
+    memory = GuestMemory(4096)
+    with pytest.raises(ConfigError, match=why):
+        memory.replace_regions(regions)
+    assert memory.regions == [(DEFAULT_BASE, 4096)]
+
+
+def test_regions_are_replaced_only_while_nobody_holds_addresses() -> None:
+    memory, holder = GuestMemory(4096), object()
+    memory.hold(holder)
+    memory.hold(holder)
+    with pytest.raises(NetemuError, match="in use"):
+        memory.replace_regions([(LOW, 4096)])
+    memory.release(holder)
+    memory.release(holder)
+    memory.replace_regions([(LOW, 4096)])
+    assert memory.reserve(64) == LOW
+    assert translate(memory.struct, DEFAULT_BASE, 1) == 0

@@ -114,6 +114,7 @@ class NetDevice:
         self._live = False
         self._sizes: dict[int, int] = {}
         self._owned: dict[int, tuple[object, ...]] = {}
+        self.memory.release(self)
         self._withheld: dict[str, int | bytes] | None = None
         self.config_bell.pending = False
 
@@ -342,6 +343,7 @@ class NetDevice:
             self.memory.write(ring.used + split.USED_FLAGS, split.NO_NOTIFY.to_bytes(2, "little"))
         self._owned[index] = (segments, chains)
         self._sizes[index] = ring.num
+        self.memory.hold(self)
         if self._live:
             dq.num = ring.num
             self._steer_past_resets()
@@ -363,6 +365,8 @@ class NetDevice:
         self._sizes.pop(index, None)
         self._owned.pop(index, None)
         self._steer_past_resets()
+        if not self._sizes:
+            self.memory.release(self)
 
     def _steer_past_resets(self) -> None:
         """Tell steering which receive queues are not set up (MQ-D-07)."""

@@ -30,7 +30,7 @@ from typing import Any, TypeVar, cast
 from netemu.jit.entries import Entry
 from netemu.jit.hooks import call1, call2, call3, call4, call5, hook
 from netemu.jit.kernels import POINTERS, Kernel
-from netemu.jit.memory import LEDGER, Buffer, WildAccessError, allocate, i64
+from netemu.jit.memory import LEDGER, Buffer, WildAccessError, allocate, borrow, i64
 from netemu.jit.mode import JIT
 from netemu.jit.ops import (
     fence,
@@ -92,6 +92,7 @@ __all__ = [
     "WildAccessError",
     "allocate",
     "array_of",
+    "borrow",
     "call1",
     "call2",
     "call3",

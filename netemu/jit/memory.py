@@ -79,3 +79,14 @@ def allocate(size: int, align: int = 64) -> Buffer:
     block = np.zeros(size + align, dtype=np.uint8)
     skip = -block.ctypes.data % align
     return Buffer(block[skip : skip + size])
+
+
+def borrow(owner: Any) -> Buffer:
+    """A `Buffer` over the bytes of an object with the buffer protocol (an mmap, say), which stays their owner.
+
+    Raises `TypeError` for an object that has none, `ValueError` for bytes that cannot be written.
+    """
+    array = np.frombuffer(owner, dtype=np.uint8)
+    if not array.flags.writeable:
+        raise ValueError("its bytes cannot be written")
+    return Buffer(array)
