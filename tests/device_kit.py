@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterable, Sequence
-from typing import NamedTuple
+from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 
 from netemu.device.net import NetDevice
 from netemu.device.queue import CHAIN_SIZE, SEGMENT_SIZE, DeviceQueue, chain_at, pop_chain, segment_at
@@ -28,6 +28,8 @@ MRG_RXBUF, MQ, CTRL_VQ, HASH_REPORT, OUT_NET_HEADER = 15, 22, 17, 57, 69
 TUNNEL = (1, 7, 8, 54, 55, 65)
 """GUEST_UDP_TUNNEL_GSO with all it requires (NETF-B-07)."""
 
+RING_PACKED, IN_ORDER, NOTIFICATION_DATA = 34, 35, 38
+
 ACKNOWLEDGE, DRIVER, DRIVER_OK, FEATURES_OK = 1, 2, 4, 8
 
 
@@ -39,7 +41,27 @@ class Part(NamedTuple):
     writable: bool = True
 
 
-class Ring:
+class AnyRing(Protocol):
+    """What the rings of both kinds can do, so that a test can run over either."""
+
+    def __init__(self, memory: GuestMemory, num: int) -> None: ...
+
+    @property
+    def addresses(self) -> RingAddresses: ...
+
+    @property
+    def used_range(self) -> tuple[int, int]: ...
+
+    def start_at(self, index: int, dq: DeviceQueue) -> None: ...
+
+    def post(self, *parts: Part) -> int: ...
+
+    def post_indirect(self, *parts: Part) -> int: ...
+
+    def take_used(self) -> list[tuple[int, int]]: ...
+
+
+class Ring(AnyRing):
     """One split virtqueue, from the driver's side."""
 
     def __init__(self, memory: GuestMemory, num: int) -> None:
@@ -54,6 +76,13 @@ class Ring:
         self._free = 0
         self.posted: list[int] = []
         """Address of the first part of every chain that `post` made, in order."""
+
+    def start_at(self, index: int, dq: DeviceQueue) -> None:
+        """Have all indices stand at ``index``."""
+        self.set_avail_idx(index)
+        self.write16(self.used + 2, index)
+        self.seen_idx = index
+        dq.last_avail_idx = dq.used_idx = dq.signalled_used = index
 
     @property
     def addresses(self) -> RingAddresses:
@@ -158,11 +187,17 @@ class Ring:
         return elements
 
 
-class Hand:
-    """A device with a driver of plain Python in front of it, negotiated and live.
+R = TypeVar("R", bound=AnyRing)
+
+
+class HandOf(Generic[R]):
+    """A device with a driver of plain Python in front of it, negotiated and live; see `Hand`.
 
     ``rx`` and ``tx`` are the rings of the first pair, ``rx_queue`` and ``tx_queue`` what the device keeps of them.
     """
+
+    kind: type[R]
+    needs: tuple[int, ...] = ()
 
     def __init__(
         self,
@@ -172,32 +207,28 @@ class Hand:
         pairs: int = 1,
         first_idx: int = 0,
         config: NetConfig | None = None,
+        memory: GuestMemory | None = None,
     ) -> None:
         """Bring a device with the feature ``bits`` up over ``size`` bytes of guest memory (INIT-V-01 to INIT-V-11).
 
-        ``first_idx`` is where the indices of all rings stand at the beginning, as after many rounds.
+        ``first_idx`` is where the indices of all rings stand at the beginning, as after many rounds; ``memory`` takes
+        the place of a single region.
         """
-        self.memory = GuestMemory(size)
-        features = FeatureSet.of(*bits)
+        self.memory = memory or GuestMemory(size)
+        features = FeatureSet.of(*bits, *self.needs)
         config = config or NetConfig(max_virtqueue_pairs=pairs)
         self.device = NetDevice(self.memory, features, config, queue_size=num)
         negotiate(self.device, features)
-        self.rings = [Ring(self.memory, num) for _ in range(2 * pairs)]
+        self.rings: list[R] = [self.kind(self.memory, num) for _ in range(2 * pairs)]
         self.bells: list[Doorbell] = []
         for index, ring in enumerate(self.rings):
             self.bells.append(self.device.setup_queue(index, ring.addresses))
         self.device.set_status(ACKNOWLEDGE | DRIVER | FEATURES_OK | DRIVER_OK)
         if first_idx:
-            self._start_at(first_idx)
-        self.rx, self.tx = self.rings[:2]
+            for ring, dq in zip(self.rings, self.device.queues, strict=True):
+                ring.start_at(first_idx, dq)
+        self.rx, self.tx = self.rings[0], self.rings[1]
         self.bell = self.bells[0]
-
-    def _start_at(self, index: int) -> None:
-        for ring, dq in zip(self.rings, self.device.queues, strict=True):
-            ring.set_avail_idx(index)
-            ring.write16(ring.used + 2, index)
-            ring.seen_idx = index
-            dq.last_avail_idx = dq.used_idx = dq.signalled_used = index
 
     @property
     def rx_queue(self) -> DeviceQueue:
@@ -231,6 +262,15 @@ class Hand:
     def content(self, parts: Iterable[Part], size: int) -> bytes:
         """The first ``size`` writable bytes of a chain."""
         return b"".join(self.memory.read(part.gpa, part.size) for part in parts if part.writable)[:size]
+
+
+class Hand(HandOf[Ring]):
+    """With split rings."""
+
+    kind = Ring
+
+
+AnyHand = HandOf[Any]
 
 
 def negotiate(device: NetDevice, features: FeatureSet) -> None:

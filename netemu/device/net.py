@@ -15,12 +15,13 @@ from __future__ import annotations
 import ctypes
 from collections.abc import Iterable
 
+from netemu.device.chain import BROKEN_REASONS, DeviceQueue
 from netemu.device.coalesce import Coalescing
 from netemu.device.config import ConfigSpace
 from netemu.device.control import Control
 from netemu.device.filter import ReceiveFilter
-from netemu.device.queue import BROKEN_REASONS, SEGMENTS_MAX, Chain, DeviceQueue, Segment
 from netemu.device.receive import ReceiveSide
+from netemu.device.rings import check_queue_size_max, largest_size, set_up_ring
 from netemu.device.rss import Rss
 from netemu.device.stats import DeviceStats
 from netemu.device.steering import Steerer
@@ -29,7 +30,7 @@ from netemu.errors import ConfigError
 from netemu.jit import StructArray, allocate, array_of
 from netemu.memory import GuestMemory
 from netemu.virtio import features as f
-from netemu.virtio import packed, split, status
+from netemu.virtio import status
 from netemu.virtio.control import offload_features, offload_mask
 from netemu.virtio.features import FeatureSet
 from netemu.virtio.net import ANNOUNCE, HDR_LEN_MAX, LINK_UP, NetConfig, header_length
@@ -71,10 +72,7 @@ class NetDevice:
             raise ConfigError(f"features that this device cannot honour: {unable}")
         if missing := requires - features:
             raise ConfigError(f"features that are required and not offered: {missing}")
-        if f.RING_PACKED in features:
-            packed.check_queue_size(queue_size)
-        else:
-            split.check_queue_size(queue_size)
+        check_queue_size_max(features, queue_size)
         self.memory = memory
         self.config_space = ConfigSpace(config or NetConfig(), features)
         self.config_bell = ConfigBell()
@@ -305,43 +303,27 @@ class NetDevice:
 
     def queue_size_max(self, index: int) -> int:
         """The largest size of virtqueue ``index``, for split rings a power of two; 0 for one that does not exist."""
-        if not (0 <= index < 2 * self.pairs or 0 <= index == self.control_index):
-            return 0
-        return self._queue_size if f.RING_PACKED in self.features else 1 << self._queue_size.bit_length() - 1
+        exists = 0 <= index < 2 * self.pairs or 0 <= index == self.control_index
+        return largest_size(self.features, self._queue_size) if exists else 0
 
     def setup_queue(self, index: int, ring: RingAddresses) -> Doorbell:
         """Take over a ring: translate its addresses once; the device looks at it from DRIVER_OK on.
 
         A legacy driver may use it at once (LEG-D-03). Raises `ConfigError` for a queue there is not or that is enabled
-        already, a size it cannot have or a part that is not aligned (SPLIT-V-01), `NetemuError` when parts lie outside
-        memory.
+        already, a size it cannot have or a part that is not aligned, `NetemuError` when parts lie outside memory.
         """
-        split.check_queue_size(ring.num)
         if ring.num > self.queue_size_max(index):
             raise ConfigError(f"virtqueue {index} has at most {self.queue_size_max(index)} entries, not {ring.num}")
-        if ring.desc % split.DESC_ALIGN or ring.avail % split.AVAIL_ALIGN or ring.used % split.USED_ALIGN:
-            raise ConfigError(f"virtqueue {index} is not aligned: {ring}")
         if index in self._sizes:
             raise ConfigError(f"virtqueue {index} is enabled: it can be set up anew after a reset")
         dq = self.queues[index]
-        segments = array_of(Segment, SEGMENTS_MAX)
-        chains = array_of(Chain, ring.num)
+        polls = index % 2 == 0 and index != self.control_index
+        owned = set_up_ring(dq, self.memory, self.features, ring, polls=polls)
         dq.index = index
-        dq.desc = self.memory.host_address(ring.desc, split.desc_bytes(ring.num))
-        dq.avail = self.memory.host_address(ring.avail, split.avail_bytes(ring.num))
-        dq.used = self.memory.host_address(ring.used, split.used_bytes(ring.num))
-        dq.memory = self.memory.struct.address
         dq.doorbell = self.doorbells.address + index * Doorbell.dtype.itemsize
-        dq.event = int(f.EVENT_IDX in self.features)
-        dq.indirect = int(f.INDIRECT_DESC in self.features)
-        dq.segments = segments.address
-        dq.chains = chains.address
         if index != self.control_index:
             self.coalescing.queue_enabled(index)
-        if not dq.event and index % 2 == 0 and index != self.control_index:
-            # The receive side polls for buffers whenever a frame comes; it asks for kicks only when it runs dry.
-            self.memory.write(ring.used + split.USED_FLAGS, split.NO_NOTIFY.to_bytes(2, "little"))
-        self._owned[index] = (segments, chains)
+        self._owned[index] = owned
         self._sizes[index] = ring.num
         self.memory.hold(self)
         if self._live:

@@ -65,7 +65,7 @@ def collect(dq: DeviceQueue, side: ReceiveSide, need: i64) -> i64:
             unpop(dq)
             return DOES_NOT_FIT
         if got == 0:
-            dq.seen = dq.taken
+            dq.seen = dq.taken if dq.packed == 0 else dq.slots_taken
             unpop(dq)
             return NOT_ENOUGH if dq.seen > 0 else NO_BUFFERS
         room += chain_at(dq.chains + (dq.taken - 1) * CHAIN_SIZE).writable_bytes

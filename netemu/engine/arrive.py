@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from netemu.capture.sink import SINK_NONE, sink_at
-from netemu.device.queue import DeviceQueue, available, device_queue_at, unpop
+from netemu.device.queue import DeviceQueue, available, device_queue_at, unpop, used_slot
 from netemu.device.receive import (
     BROKEN,
     DOES_NOT_FIT,
@@ -103,7 +103,7 @@ def arrive(e: Engine) -> i64:
     if trace.capacity != 0:
         trace_buffers(e, dq, queue)
     rq = rq_at(vi.rq + queue * RQ_SIZE)
-    tag = tag_at(rq.tags + (dq.used_idx & (dq.num - 1)) * TAG_SIZE)
+    tag = tag_at(rq.tags + used_slot(dq) * TAG_SIZE)
     tag.frame_id = e.frames_in + 1
     tag.tstamp = frame.tstamp
     tag.wire_len = frame.wire_len

@@ -18,7 +18,7 @@ from netemu.capture.ring import (
     RING_VERSION,
 )
 from netemu.capture.sink import SINK_NONE, sink_at, sink_count, sink_record
-from netemu.device.queue import CHAIN_SIZE, SEGMENT_SIZE, DeviceQueue, chain_at, segment_at
+from netemu.device.queue import CHAIN_SIZE, SEGMENT_SIZE, DeviceQueue, chain_at, segment_at, used_slot
 from netemu.engine.state import Engine
 from netemu.frame import Frame
 from netemu.jit import i64, kernel, memcpy, store8, store16, store64
@@ -84,14 +84,18 @@ def ring_tap(e: Engine, dq: DeviceQueue, frame: Frame, queue: i64, hdr_len: i64)
 @kernel
 def trace_buffers(e: Engine, dq: DeviceQueue, queue: i64) -> None:
     """Note the buffers a frame was just filled into."""
+    slot = used_slot(dq)
     for n in range(dq.taken):
         chain = chain_at(dq.chains + n * CHAIN_SIZE)
         event = trace_next_buffer(trace_at(e.trace))
         event.frame_id = e.frames_in + 1
         event.queue = queue
         event.head = chain.head
-        event.descriptors = chain.count
+        event.descriptors = chain.descriptors
         event.gpa = segment_at(dq.segments + chain.first * SEGMENT_SIZE).gpa
         event.posted = chain.writable_bytes
         event.used = chain.written
-        event.slot = (dq.used_idx + n) & (dq.num - 1)
+        event.slot = slot
+        slot += 1 if dq.packed == 0 else chain.slots
+        if slot >= dq.num:
+            slot -= dq.num
