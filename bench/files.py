@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from bench.inputs import Capture
@@ -12,12 +13,21 @@ from bench.session import Session, check_size
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 
-VARIANTS = {
+MODES = {
     "small mode": ("--mode", "small"),
     "big mode": ("--mode", "big"),
     "four queues": ("--queues", "4"),
     "pcapng output": (),
 }
+
+RINGS = {
+    "packed ring": ("--ring", "packed"),
+    "packed ring, in order": ("--ring", "packed", "--features", "+IN_ORDER"),
+    "split ring, in order": ("--features", "+IN_ORDER"),
+    "ring of 32,768": ("--queue-size", "32768"),
+}
+
+CHAINS = {"big mode, chains in the ring": ("--mode", "big", "--features", "-INDIRECT_DESC")}
 
 
 def work(capture: Capture) -> str:
@@ -62,26 +72,43 @@ def _editcap(session: Session, row: str, capture: Capture) -> list[Line]:
 
 def modes(session: Session) -> list[Line]:
     """Replay in small and in big mode, through four queues, and into pcapng, against mergeable buffers and pcap."""
+    return _variants(session, "modes", MODES, "mergeable, pcap", ())
+
+
+def rings(session: Session) -> list[Line]:
+    """Replay through packed rings, through rings used in order and through a very large one, against a split of 256."""
+    return _variants(session, "rings", RINGS, "split ring of 256", ())
+
+
+def indirect(session: Session) -> list[Line]:
+    """Replay in big mode with chains of 19 descriptors in the ring itself, against one indirect descriptor each."""
+    return _variants(session, "indirect", CHAINS, "big mode, indirect tables", ("--mode", "big"))
+
+
+def _variants(
+    session: Session, row: str, variants: Mapping[str, Sequence[str]], rival: str, base: Sequence[str]
+) -> list[Line]:
+    """A line for each variant of a replay of 64-byte frames, against one with the options ``base``."""
     capture = session.capture(session.frames, 64)
 
     def seconds_of(variant: str) -> float:
         suffix = ".pcapng" if variant == "pcapng output" else ".pcap"
-        return session.replay(capture, *VARIANTS[variant], suffix=suffix).whole.seconds
+        return session.replay(capture, *variants[variant], suffix=suffix).whole.seconds
 
-    contenders = {variant: (lambda variant=variant: seconds_of(variant)) for variant in VARIANTS}
-    seconds = in_turn(session.turns, {"base": lambda: session.replay(capture).whole.seconds, **contenders})
+    contenders = {variant: (lambda variant=variant: seconds_of(variant)) for variant in variants}
+    seconds = in_turn(session.turns, {"base": lambda: session.replay(capture, *base).whole.seconds, **contenders})
     return [
         Line(
-            "modes",
+            row,
             f"{work(capture)}, {variant}",
             "s",
             ours=seconds[variant],
-            rival="mergeable, pcap",
+            rival=rival,
             theirs=seconds["base"],
             limit=Limit("at most", 2.0, "x"),
             judged=session.full,
         )
-        for variant in VARIANTS
+        for variant in variants
     ]
 
 

@@ -50,7 +50,7 @@ def processor() -> str:
 def filesystem(folder: Path) -> str:
     """Return the kind of file system that a folder is on."""
     try:
-        return run(["findmnt", "--noheadings", "--output", "FSTYPE", "--target", folder]).output.strip()
+        return run(["findmnt", "--noheadings", "--output", "FSTYPE", "--target", folder, "--first-only"]).output.strip()
     except BenchError:
         return "unknown"
 

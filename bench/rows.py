@@ -37,6 +37,8 @@ ROWS = (
     Row("start-warm", process.start_warm),
     Row("start-first", process.start_first),
     Row("modes", files.modes),
+    Row("rings", files.rings),
+    Row("indirect", files.indirect),
     Row("floor", files.floor, ("cat",)),
 )
 
