@@ -144,6 +144,23 @@ class Nic:
         self.engine.ring_sink = int(at_ring)
         self.engine.trace = self._trace.struct.address
 
+    def set_link(self, *, up: bool, speed: int | None = None, duplex: int | None = None) -> None:
+        """Take the link up or down at the device, and let the driver see it; ``speed`` in Mbit/s, ``duplex`` 0 or 1.
+
+        Raises `ConfigError` for a speed or duplex that cannot be, or that would change while the link is up.
+        """
+        self.device.set_link(up, speed, duplex)
+        self.driver.run_work()
+
+    def set_ringparam(self, rx_pending: int | None = None, tx_pending: int | None = None) -> None:
+        """Give the rings other sizes, as ``ethtool -G``, after the guest has taken what lies in them.
+
+        Raises `ConfigError` without RING_RESET, and for a size that cannot be. A sink or trace has to have room.
+        """
+        self.let_guest_run()
+        self.driver.set_ringparam(rx_pending, tx_pending)
+        self.let_guest_run()
+
     def arrive(self, address: int, count: int) -> None:
         """Queue ``count`` `Frame` structs at host ``address`` for `run`."""
         self.engine.frames = address

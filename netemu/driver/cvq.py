@@ -53,7 +53,11 @@ class ControlQueue:
         self._area = memory.reserve(AREA_SIZE)
         self._next = _DATA_AT
         self._sg = array_of(Scatter, _SEGMENTS)
-        virtqueue_disable_cb(vq)
+        self.start()
+
+    def start(self) -> None:
+        """Ask for no interrupts on a ring that is new, or new again: the queue has no callback."""
+        virtqueue_disable_cb(self._vq)
 
     @property
     def broken(self) -> bool:

@@ -128,6 +128,8 @@ class EraFacts:
     """Probe sends the hash configuration instead of leaving the device without (v6.14)."""
     tells_random_mac: bool
     """Probe tells the device the address it made up (v6.3)."""
+    config_waits_for_open: bool
+    """Changes of the configuration are left alone while the interface is down (v6.11)."""
     need_ctrl_vq: tuple[int, ...]
     """Features that virtnet_validate refuses when they are offered without CTRL_VQ."""
     refill_at_half_ring: bool
@@ -175,6 +177,7 @@ ERAS: dict[str, EraFacts] = {
             features_modern=(),
             features_legacy=_LEGACY,
             standby_needs_mac=False,
+            config_waits_for_open=False,
             control_fresh=False,
             rx_mode_work=False,
             commits_rss_at_probe=False,
@@ -217,6 +220,7 @@ ERAS: dict[str, EraFacts] = {
             features_modern=(),
             features_legacy=_LEGACY,
             standby_needs_mac=False,
+            config_waits_for_open=False,
             control_fresh=False,
             rx_mode_work=False,
             commits_rss_at_probe=False,
@@ -259,6 +263,7 @@ ERAS: dict[str, EraFacts] = {
             features_modern=_TUNNEL,
             features_legacy=_LEGACY,
             standby_needs_mac=True,
+            config_waits_for_open=True,
             control_fresh=True,
             rx_mode_work=True,
             commits_rss_at_probe=True,

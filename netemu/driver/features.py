@@ -23,7 +23,7 @@ SUPPORTED = FeatureSet.of(
     f.CSUM, f.GSO, f.HOST_TSO4, f.HOST_TSO6, f.HOST_ECN, f.HOST_UFO, f.HOST_USO, f.GUEST_HDRLEN,
     f.HOST_UDP_TUNNEL_GSO, f.HOST_UDP_TUNNEL_GSO_CSUM,
     f.INDIRECT_DESC, f.EVENT_IDX, f.VERSION_1, f.ACCESS_PLATFORM, f.ORDER_PLATFORM, f.STANDBY, f.SPEED_DUPLEX,
-    f.ANY_LAYOUT,
+    f.ANY_LAYOUT, f.RING_RESET,
 )  # fmt: skip
 """The features of which this driver has the code; it takes those of its era that are offered."""
 
@@ -85,14 +85,19 @@ def negotiate(transport: Transport, facts: EraFacts, wanted: FeatureSet) -> Feat
     A legacy device has no say in the choice, and no FEATURES_OK (LEG-V-04). Raises `ConfigError` for a device that the
     driver refuses, and for one that refuses the driver.
     """
-    reset(transport)
-    transport.set_status(status.ACKNOWLEDGE)
-    transport.set_status(status.ACKNOWLEDGE | status.DRIVER)
+    greet(transport)
     offered = transport.get_features()
     mtu = cread(transport, "mtu") if f.MTU in offered else 0  # CFG-V-04
     chosen = choose(facts, offered, wanted & SUPPORTED, mtu)
     confirm(transport, chosen)
     return chosen
+
+
+def greet(transport: Transport) -> None:
+    """Steps 1 to 3: reset the device, and say that somebody has seen it and knows how to drive it."""
+    reset(transport)
+    transport.set_status(status.ACKNOWLEDGE)
+    transport.set_status(status.ACKNOWLEDGE | status.DRIVER)
 
 
 def confirm(transport: Transport, chosen: FeatureSet) -> None:

@@ -1,22 +1,34 @@
-"""Probing a device and bringing the interface up: virtnet_probe, init_vqs, virtnet_alloc_queues, virtnet_open.
+"""The life of an interface: virtnet_probe, virtnet_open, virtnet_close, freeze and restore, remove, new ring sizes.
 
 This is the control plane, ordinary Python. It talks to the device through `netemu.virtio.transport.Transport` alone and
-leaves behind the structs that the kernels of this package run on.
+leaves behind the structs that the kernels of this package run on. What the device tells of its configuration is work
+that waits for `VirtioNet.run_work`, like the work items of the control queue.
 """
 
 from __future__ import annotations
 
-from netemu.driver import refill
+from netemu.driver import refill, ringparam, teardown
 from netemu.driver.config import cread, cread_mac
 from netemu.driver.control import VirtnetControl
 from netemu.driver.cvq import ControlQueue
 from netemu.driver.eras import DEFAULT_ERA, era
-from netemu.driver.features import ETH_DATA_LEN, MTU_MIN, SUPPORTED, negotiate, receive_mode, receives_gso
+from netemu.driver.features import (
+    ETH_DATA_LEN,
+    MTU_MIN,
+    SUPPORTED,
+    confirm,
+    greet,
+    negotiate,
+    receive_mode,
+    receives_gso,
+    reset,
+)
 from netemu.driver.header import virtio_net_hdr_tnl_to_skb
+from netemu.driver.link import Link
 from netemu.driver.netdev import netdev_features
 from netemu.driver.virtio_ring import broken_reason
 from netemu.driver.virtnet import IP_MAX_MTU, VirtnetInfo, small_buffer_size
-from netemu.driver.vqs import Vqs
+from netemu.driver.vqs import Vqs, rxq2vq, txq2vq, vq2rxq, vq2txq
 from netemu.errors import ConfigError, NetemuError
 from netemu.jit import hook
 from netemu.memory import GuestMemory
@@ -40,7 +52,7 @@ class VirtioNet:
 
     Attributes a user may read: ``features`` (negotiated), ``mode`` (small, big or mergeable), ``vi``,
     ``receive_queues`` and ``send_queues`` with their counters, ``drops`` per queue and reason, ``control`` for what the
-    device can be asked for while it runs.
+    device can be asked for while it runs, ``link`` for carrier and speed, ``running`` between `open` and `close`.
     """
 
     def __init__(
@@ -61,6 +73,9 @@ class VirtioNet:
         self.transport = transport
         self.memory = memory
         self.vi = VirtnetInfo(era=self.era.address, refill_due=-1)
+        self.running = False
+        self._config_changed = False
+        self._resume_running = False
         try:
             self.features = negotiate(transport, self.facts, wanted)
             self._virtnet_probe()
@@ -76,6 +91,7 @@ class VirtioNet:
             fresh = self.facts.control_fresh
             self.cvq = ControlQueue(self.rings[-1], transport, memory, fresh=fresh) if has_cvq else None
             self.control = VirtnetControl(self.cvq, self.vi, self.features, self.facts)
+            self.link = Link(transport, self.vi, self.features, self.send_queues, self.control)
             transport.set_status(transport.get_status() | status.DRIVER_OK)
             self._configure()
         except NetemuError:
@@ -120,10 +136,113 @@ class VirtioNet:
         if self.facts.tells_random_mac and f.MAC not in self.features and f.CTRL_MAC_ADDR in self.features:
             self.control.virtnet_set_mac_address(LOCAL_MAC)  # MAC-V-02
         self.control.virtnet_get_stats_cap()
+        if f.STATUS in self.features:
+            self._config_changed = True
+            self.run_work()
+        else:
+            self.link.assume_up()
+
+    def run_work(self) -> None:
+        """Run the work items that are due: the device's news of its configuration, and those of the control queue."""
+        if self.transport.config_bell.take():
+            self._config_changed = True
+        if self._config_changed and (self.running or not self.facts.config_waits_for_open):
+            self._config_changed = False
+            self.link.virtnet_config_changed_work()
+        self.control.run_work()
 
     def open(self) -> None:
         """Fill the rings and start polling (virtnet_open)."""
         refill.virtnet_open(self.vi.address)
+        for n in range(self.vi.max_queue_pairs):
+            self.napis[2 * n + 1].enabled = 1
+        self.running = True
+        self.link.open()
+        self.run_work()
+
+    def close(self) -> None:
+        """Stop polling (virtnet_close); posted buffers stay in the rings for the next `open`."""
+        teardown.virtnet_close(self.vi.address)
+        self.running = False
+        if self.facts.config_waits_for_open:
+            self.link.close()
+
+    def freeze(self) -> int:
+        """Before the guest sleeps: close, reset the device, take everything back (virtnet_freeze); buffers taken back.
+
+        `restore` brings the interface up again, open if it was.
+        """
+        was_running = self.running
+        self.close()
+        count = self._remove_vq_common()
+        self._resume_running = was_running
+        return count
+
+    def restore(self) -> None:
+        """After the guest slept: the same features, the rings anew (virtio_device_restore, virtnet_restore).
+
+        Raises `ConfigError` for a device that does not agree to the features any more.
+        """
+        transport = self.transport
+        try:
+            greet(transport)
+            confirm(transport, self.features)
+            self.vqs.init_vqs(transport, self.features)
+            if self.cvq is not None:
+                self.cvq.start()
+            transport.set_status(transport.get_status() | status.DRIVER_OK)
+            if self._resume_running:
+                self.open()
+            self.control.virtnet_set_queues(self.vi.curr_queue_pairs)
+        except NetemuError:
+            transport.set_status(transport.get_status() | status.FAILED)  # INIT-V-12
+            raise
+
+    def remove(self) -> int:
+        """Let go of the device (virtnet_remove); how many buffers were still in its rings."""
+        self.close()
+        return self._remove_vq_common()
+
+    def _remove_vq_common(self) -> int:
+        """Reset the device, and only then take buffers back (CLEAN-V-01, CLEAN-V-02)."""
+        reset(self.transport)
+        return teardown.free_unused_bufs(self.vi.address)
+
+    def set_ringparam(self, rx_pending: int | None = None, tx_pending: int | None = None) -> None:
+        """Give all receive or send rings another size (virtnet_set_ringparam, as ``ethtool -G``).
+
+        Frames that wait in a ring are lost with it. Raises `ConfigError` without RING_RESET, and for a size that the
+        device or the kind of ring does not have.
+        """
+        sizes = {}
+        for n in range(self.vi.max_queue_pairs):
+            for index, num in ((txq2vq(n), tx_pending), (rxq2vq(n), rx_pending)):
+                if num is not None and num != self.rings[index].num:
+                    ringparam.check_resize(self.transport, self.features, self.vqs, index, num)
+                    sizes[index] = num
+        for index, num in sizes.items():
+            if index % 2:
+                self._virtnet_tx_resize(vq2txq(index), num)
+            else:
+                self._virtnet_rx_resize(vq2rxq(index), num)
+
+    def _virtnet_rx_resize(self, n: int, num: int) -> None:
+        vi = self.vi.address
+        ringparam.virtnet_rx_pause(vi, n)
+        ringparam.virtqueue_resize(self.transport, self.vqs, rxq2vq(n), num, lambda: teardown.free_rq_bufs(vi, n))
+        self.vqs.give_memory(self.receive_queues[n], self.send_queues[n], num)
+        if self.running:
+            ringparam.virtnet_rx_resume(vi, n)
+
+    def _virtnet_tx_resize(self, n: int, num: int) -> None:
+        vi = self.vi.address
+        ringparam.virtnet_tx_pause(vi, n)
+        ringparam.virtqueue_resize(self.transport, self.vqs, txq2vq(n), num, lambda: teardown.free_sq_bufs(vi, n))
+        if self.running:
+            ringparam.virtnet_tx_resume(vi, n)
+        if f.VQ_NOTF_COAL in self.features:
+            # A queue that was disabled has lost its own parameters (COAL-D-05).
+            self.control.virtnet_send_ctrl_coal_vq_cmd(txq2vq(n), self.control.coalesce_tx)
 
     @property
     def broken(self) -> list[str]:

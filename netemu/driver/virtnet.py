@@ -58,6 +58,8 @@ class VirtnetInfo(Struct):
     rq: i64
     sq: i64
     """Addresses of ``max_queue_pairs`` receive and send queues."""
+    carrier: i64
+    """netif_carrier_ok: the link is up."""
     refill_enabled: i64
     refill_due: i64
     """When the delayed refill work runs, in ns of the guest's clock; -1 while it is not scheduled."""

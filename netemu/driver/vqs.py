@@ -88,11 +88,14 @@ class Vqs:
         self.vrings: list[Vring] = []
         self.rings: list[Virtqueue] = []
         self.doorbells: list[Doorbell] = []
+        self._given: dict[int, int] = {}
+        """Ring entries that a queue's memory is for."""
         self._owned: list[object] = []
 
     def init_vqs(self, transport: Transport, features: FeatureSet) -> None:
         """virtnet_alloc_queues and virtnet_find_vqs: a receive and a send queue per pair, each with its ring.
 
+        After a reset of the device it sets the rings up anew where they are; the queues' counters go on.
         Raises `ConfigError` for rings that the device cannot have, `NetemuError` when guest memory is too small.
         """
         self._virtnet_alloc_queues()
@@ -104,7 +107,7 @@ class Vqs:
             rq, sq = self.receive_queues[n], self.send_queues[n]
             rq.vq = self.rings[rxq2vq(n)].address
             sq.vq = self.rings[txq2vq(n)].address
-            self._give_memory(rq, sq, self.rings[rxq2vq(n)].num)
+            self.give_memory(rq, sq, self.rings[rxq2vq(n)].num)
 
     def _virtnet_alloc_queues(self) -> None:
         """Join queues, NAPIs and the device's struct."""
@@ -124,6 +127,10 @@ class Vqs:
 
     def _find_vq(self, transport: Transport, features: FeatureSet, index: int) -> None:
         """Create one ring in guest memory and tell the device (vring_create_virtqueue)."""
+        if index < len(self.vrings):
+            self.vrings[index].reinit()
+            self.enable(transport, index)
+            return
         is_receive = index % 2 == 0 and index < 2 * self.vi.max_queue_pairs
         ring = Vring(
             self.memory,
@@ -134,15 +141,27 @@ class Vqs:
             keeps_ctx=is_receive and self.vi.mode != MODE_BIG,
             table_entries=SEGMENTS_MAX,
         )
-        doorbell = transport.setup_queue(index, ring.addresses)
-        ring.struct.doorbell = doorbell.address
         self.vrings.append(ring)
         self.rings.append(ring.struct)
-        self.doorbells.append(doorbell)
+        self.enable(transport, index)
 
-    def _give_memory(self, rq: ReceiveQueue, sq: SendQueue, num: int) -> None:
-        """Pools for a queue: the buffers of a full ring, those of one poll's skbs, and a little more."""
+    def enable(self, transport: Transport, index: int) -> None:
+        """Tell the device where a ring lies, which has nothing in it."""
+        doorbell = transport.setup_queue(index, self.vrings[index].addresses)
+        self.rings[index].doorbell = doorbell.address
+        self.doorbells[index : index + 1] = [doorbell]
+
+    def give_memory(self, rq: ReceiveQueue, sq: SendQueue, num: int) -> None:
+        """Pools for a queue: the buffers of a full ring, those of one poll's skbs, and a little more.
+
+        A queue that has pools for as many entries keeps them.
+        """
         vi = self.vi
+        packet_max = IP_MAX_MTU if vi.big_packets else vi.max_mtu
+        rq.min_buf_len = mergeable_min_buf_len(vi.hdr_len, packet_max, num)
+        if num <= self._given.get(rq.index, 0):
+            return
+        self._given[rq.index] = num
         in_flight = num + 2 * NAPI_POLL_WEIGHT
         frames = NAPI_POLL_WEIGHT * (1 + num // MAX_SKB_FRAGS) if vi.mode == MODE_MERGEABLE else NAPI_POLL_WEIGHT
         skbs = Skbs(self.memory, frames + NAPI_POLL_WEIGHT)
@@ -163,8 +182,6 @@ class Vqs:
         rq.pool_pages = frags.pages.address
         rq.pool_host = frags.pages[0].address
         rq.pool_shift = PAGE_SHIFT + FRAG_ORDER
-        packet_max = IP_MAX_MTU if vi.big_packets else vi.max_mtu
-        rq.min_buf_len = mergeable_min_buf_len(vi.hdr_len, packet_max, num)
         scatter = array_of(Scatter, 2 * SEGMENTS_MAX)
         rq.sg = scatter.address
         sq.sg = scatter.address + SEGMENTS_MAX * SCATTER_SIZE
