@@ -47,6 +47,8 @@ def skb_in_words(skb: SkbEvent) -> str:
     parts = [f"{shape}, truesize {skb.truesize}", _CHECKSUM.get(skb.ip_summed, "checksum unknown")]
     if skb.gso_type:
         parts.append(f"GSO, segments of {skb.gso_size} B")
+    if skb.hash:
+        parts.append(f"receive hash {skb.hash:#010x}")
     parts.append(f"stack: {reason_words(skb.verdict)}")
     return "; ".join(parts)
 

@@ -21,7 +21,7 @@ from netemu.errors import ConfigError
 from netemu.frame import Frame
 from netemu.jit import Buffer, StructArray, allocate, array_of, hook, load_together
 from netemu.memory import GuestMemory
-from netemu.offer import Mode, RingKind, configuration, offered_features
+from netemu.offer import Mode, RingKind, RssOptions, configuration, offered_features
 from netemu.offload import accepts_from_features
 from netemu.pages import PAGE_SIZE
 from netemu.reasons import DropReason
@@ -79,6 +79,8 @@ class Nic:
         mtu: int | None = None,
         mac: bytes | str | None = None,
         offer: FeatureSet | None = None,
+        rss: RssOptions | str | None = None,
+        hash_report: bool = False,
         accept: FeatureSet = SUPPORTED,
         burst: int = DEFAULT_BURST,
         wait: bool = True,
@@ -89,6 +91,8 @@ class Nic:
         ``mode`` with ``queues`` pairs and rings of kind ``ring``, or exactly ``offer``, changed by ``features`` like
         "+STANDBY,-GUEST_UFO" (`FeatureSet.changed`); the ``mode`` of the object is what came of it. ``accept`` limits
         what the driver takes. ``mtu`` and ``mac`` go to the device's configuration; an MTU is then also offered.
+        ``rss`` turns receive-side scaling on, with the driver's defaults ("on") or as `RssOptions` say, ``hash_report``
+        has the device report each frame's hash.
         ``burst`` frames arrive between an interrupt and its poll; a frame without a
         buffer waits for the guest, or with ``wait`` off is dropped. Raises `ConfigError` for a combination that
         cannot be.
@@ -96,7 +100,9 @@ class Nic:
         if burst < 1:
             raise ConfigError(f"a burst has at least one frame, not {burst}")
         config = configuration(queues, mtu, mac)
-        offered = offered_features(mode, queues, ring) if offer is None else offer
+        rss = RssOptions.parse(rss) if isinstance(rss, str) else rss
+        own = offered_features(mode, queues, ring, rss=rss is not None, hash_report=hash_report)
+        offered = own if offer is None else offer
         offered = (offered | FeatureSet.of(f.MTU) if mtu is not None else offered).changed(features)
         facts = era(driver)
         chosen = choose(facts, offered, accept & SUPPORTED, config.mtu)
@@ -106,8 +112,8 @@ class Nic:
         self.memory = GuestMemory(_memory_size(self.mode, queue_size, queues))
         self.device = NetDevice(self.memory, offered, config, queue_size)
         self.driver = VirtioNet(self.device, self.memory, driver, queue_size, accept)
+        self._configure_hashing(rss, hash_report=hash_report)
         self.queues: int = self.driver.vi.curr_queue_pairs
-        self.device.steering.set_pairs(self.queues)
         self.stack = ProtocolStack()
         load_together(engine.run, deliver)
         self._device_drops = allocate(len(DropReason) * 8)
@@ -132,6 +138,28 @@ class Nic:
         )
         self.driver.open()
         self.let_guest_run()
+
+    def _configure_hashing(self, rss: RssOptions | None, *, hash_report: bool) -> None:
+        """What a user sets with ethtool; raises `ConfigError` where driver or device do not go along."""
+        of_driver = self.driver.rss
+        for wanted, there, name in (
+            (rss is not None, of_driver.has_rss, "RSS"),
+            (hash_report, of_driver.has_rss_hash_report, "HASH_REPORT"),
+        ):
+            if wanted and not there:
+                raise ConfigError(
+                    f"{name} was not negotiated: {self.driver.facts.name} does not know it, or refused it"
+                )
+        done = True
+        if rss is not None and (rss.table is not None or rss.key is not None):
+            done = of_driver.virtnet_set_rxfh(rss.table, rss.key)
+        if rss is not None and rss.types is not None:
+            done = done and of_driver.virtnet_set_hashflow(rss.types)
+        if (rss is not None or hash_report) and self.driver.control.rss is None:
+            done = of_driver.virtnet_commit_rss_command()  # kernels that leave it to the user
+        if not done:
+            why = self.device.control.last_refusal or "a hash type that driver or device does not have"
+            raise ConfigError(f"hashing cannot be set up so: {why}")
 
     def attach(self, sink: Sink, trace: TraceBuffers | None = None, *, at_ring: bool = False) -> None:
         """Have frames written to ``sink`` and noted in ``trace`` from now on.

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Literal, get_args
 
 from netemu.errors import ConfigError
 from netemu.virtio import features as f
 from netemu.virtio.features import FeatureSet
 from netemu.virtio.net import NetConfig
+from netemu.virtio.rss import HASH_TUNNELS_ALL, HASH_TYPES_ALL, parse_hash_types
 
 Mode = Literal["mergeable", "small", "big"]
 MODES: tuple[Mode, ...] = get_args(Mode)
@@ -20,8 +22,41 @@ _BASE = FeatureSet.of(f.MAC, f.STATUS, f.VERSION_1, f.EVENT_IDX, f.INDIRECT_DESC
 _GUEST_OFFLOADS = FeatureSet.of(f.GUEST_CSUM, f.GUEST_TSO4, f.GUEST_TSO6, f.GUEST_ECN, f.GUEST_UFO)
 
 
-def offered_features(mode: Mode = "mergeable", queues: int = 1, ring: RingKind = "split") -> FeatureSet:
-    """What a device offers so that a Linux driver ends up in ``mode`` with ``queues`` queue pairs.
+@dataclass(frozen=True, slots=True)
+class RssOptions:
+    """What a user asks of RSS, as with ``ethtool -X`` and ``-N``; what is None is the driver's own choice."""
+
+    key: bytes | None = None
+    table: tuple[int, ...] | None = None
+    """Receive queues, repeated until the device's table is full."""
+    types: int | None = None
+    """Hash types (`netemu.virtio.rss`)."""
+
+    @classmethod
+    def parse(cls, text: str) -> RssOptions:
+        """From text: "on", or parts like "key=HEX,table=0,1,2,3,types=ipv4+tcpv4"; raises `ConfigError`."""
+        if text == "on":
+            return cls()
+        parts: dict[str, list[str]] = {}
+        name = ""
+        for item in text.split(","):
+            before, equals, after = item.partition("=")
+            name = before.strip() if equals else name
+            if name not in ("key", "table", "types"):
+                raise ConfigError(f"RSS is 'on' or key=HEX,table=0,1,...,types=ipv4+tcpv4+..., not {text!r}")
+            parts.setdefault(name, []).append(after if equals else item)
+        try:
+            key = bytes.fromhex("".join(parts["key"])) if "key" in parts else None
+            table = tuple(int(queue) for queue in parts["table"]) if "table" in parts else None
+        except ValueError as error:
+            raise ConfigError(f"RSS takes a key in hex digits and a table of queue numbers: {error}") from None
+        return cls(key, table, parse_hash_types("+".join(parts["types"])) if "types" in parts else None)
+
+
+def offered_features(
+    mode: Mode = "mergeable", queues: int = 1, ring: RingKind = "split", *, rss: bool = False, hash_report: bool = False
+) -> FeatureSet:
+    """What a device offers so that a Linux driver ends up in ``mode`` with ``queues`` queue pairs, RSS and hashes.
 
     Raises `ConfigError` for a mode or a ring there is not.
     """
@@ -36,6 +71,10 @@ def offered_features(mode: Mode = "mergeable", queues: int = 1, ring: RingKind =
         offered |= _GUEST_OFFLOADS
     if queues > 1:
         offered |= FeatureSet.of(f.MQ, f.CTRL_VQ)
+    if rss:
+        offered |= FeatureSet.of(f.RSS, f.CTRL_VQ)
+    if hash_report:
+        offered |= FeatureSet.of(f.HASH_REPORT, f.CTRL_VQ)
     if ring == "packed":
         offered |= FeatureSet.of(f.RING_PACKED)
     return offered
@@ -48,7 +87,9 @@ def configuration(queues: int = 1, mtu: int | None = None, mac: bytes | str | No
     """
     if not 1 <= queues <= QUEUES_MAX:
         raise ConfigError(f"a device here has 1 to {QUEUES_MAX} queue pairs, not {queues}")
-    config = NetConfig(max_virtqueue_pairs=queues)
+    config = NetConfig(
+        max_virtqueue_pairs=queues, supported_hash_types=HASH_TYPES_ALL, supported_tunnel_types=HASH_TUNNELS_ALL
+    )
     if mtu is not None:
         config.mtu = mtu
     if mac is not None:

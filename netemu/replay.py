@@ -42,6 +42,7 @@ class ReplayOptions:
     """How to replay.
 
     ``features`` changes what the device offers for ``mode``, ``queues`` and ``ring``, as in "+STANDBY,-GUEST_UFO".
+    ``rss`` is "on" or what `netemu.offer.RssOptions.parse` reads; with ``hash_report`` hashes reach the capture.
     ``burst`` is how many frames arrive between an interrupt and the poll it asks for; ``wait`` whether a frame for
     which there is no buffer waits for the guest or is dropped. ``limit`` ends the replay after so many frames
     (None: all), ``loop`` plays the input so many times. ``encap`` chooses what a capture holds: the frames
@@ -59,6 +60,8 @@ class ReplayOptions:
     features: str = ""
     mtu: int | None = None
     mac: str | None = None
+    rss: str | None = None
+    hash_report: bool = False
     burst: int = DEFAULT_BURST
     wait: bool = True
     limit: int | None = None
@@ -101,6 +104,8 @@ class Replay(Job):
             ring=options.ring,
             mtu=options.mtu,
             mac=options.mac,
+            rss=options.rss,
+            hash_report=options.hash_report,
             burst=options.burst,
             wait=options.wait,
         )
@@ -223,6 +228,7 @@ class Replay(Job):
             flags=FLAG_INBOUND,
             comments=self._comments(skb.queue, skb.frame_id, skb),
             drops=skb.drops,
+            flow_hash=skb.hash,
         )
 
     def _write_ring_frames(self) -> None:

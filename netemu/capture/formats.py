@@ -59,6 +59,9 @@ ISB_FILTERACCEPT = 6
 ISB_OSDROP = 7
 ISB_USRDELIV = 8
 
+HASH_TOEPLITZ = 5
+"""The first octet of epb_hash: the algorithm. The hash follows, most significant octet first."""
+
 FLAG_INBOUND = 1
 FLAG_OUTBOUND = 2
 """Values of bits 0 and 1 of epb_flags."""

@@ -17,12 +17,14 @@ from netemu.capture.formats import (
     ENHANCED_HEADER,
     EPB_DROPCOUNT,
     EPB_FLAGS,
+    EPB_HASH,
     EPB_PACKETID,
     EPB_QUEUE,
+    HASH_TOEPLITZ,
     NSEC_PER_SEC,
     PCAP_RECORD_HEADER,
 )
-from netemu.jit import Struct, i64, kernel, pointer, store32, store64, struct
+from netemu.jit import Struct, i64, kernel, pointer, store32, store32be, store64, struct
 
 SINK_NONE = 0
 SINK_PCAP = 1
@@ -32,6 +34,7 @@ PCAP_LAST_SECOND = 0xFFFF_FFFF
 LAST_NANOSECOND = NSEC_PER_SEC - 1
 
 _OPTION_4 = 4 << 16
+_OPTION_5 = 5 << 16
 _OPTION_8 = 8 << 16
 """Length of an option's value, where it stands in the option's first 32 bits."""
 
@@ -54,6 +57,8 @@ class Sink(Struct):
     """Captured bytes of these frames."""
     pending_drops: i64
     """Frames lost since the last record: pcapng notes them on the next one, pcap cannot."""
+    hash: i64
+    """Receive hash (32 bits) of the next frame, for pcapng to note; 0: there is none."""
 
 
 sink_at = pointer(Sink)
@@ -97,6 +102,8 @@ def _pcapng_record(sink: Sink, tstamp: i64, caplen: i64, wire_len: i64, queue: i
         options += 8
     if sink.pending_drops > 0:
         options += 12
+    if sink.hash != 0:
+        options += 12
     if frame_id > 0:
         options += 12
     if queue >= 0:
@@ -123,6 +130,11 @@ def _pcapng_record(sink: Sink, tstamp: i64, caplen: i64, wire_len: i64, queue: i
         store32(at, EPB_FLAGS | _OPTION_4)
         store32(at + 4, flags)
         at += 8
+    if sink.hash != 0:
+        store32(at, EPB_HASH | _OPTION_5)
+        store64(at + 4, HASH_TOEPLITZ)  # and zeros, of which the padding stay
+        store32be(at + 5, sink.hash)
+        at += 12
     if sink.pending_drops > 0:
         store32(at, EPB_DROPCOUNT | _OPTION_8)
         store64(at + 4, sink.pending_drops)
@@ -150,8 +162,8 @@ def sink_record(sink: Sink, tstamp: i64, caplen: i64, wire_len: i64, queue: i64,
 
     Returns 0, and has changed nothing, when there is no room. ``tstamp`` is in ns since 1970 and held at the ends of
     what the format can say. ``caplen`` is at most MAX_FRAME and ``wire_len``. pcapng notes, as options of the packet,
-    ``queue`` (not if negative), ``frame_id`` (not if 0), ``flags`` (epb_flags: FLAG_INBOUND or FLAG_OUTBOUND; not if 0)
-    and the drops that are pending.
+    ``queue`` (not if negative), ``frame_id`` (not if 0), ``flags`` (epb_flags: FLAG_INBOUND or FLAG_OUTBOUND; not if
+    0), the sink's hash and the drops that are pending.
     """
     if sink.kind == SINK_PCAP:
         frame = _pcap_record(sink, tstamp, caplen, wire_len)

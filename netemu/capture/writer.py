@@ -34,8 +34,10 @@ from netemu.capture.formats import (
     BYTE_ORDER_MAGIC,
     EPB_DROPCOUNT,
     EPB_FLAGS,
+    EPB_HASH,
     EPB_PACKETID,
     EPB_QUEUE,
+    HASH_TOEPLITZ,
     IF_DESCRIPTION,
     IF_FILTER,
     IF_HARDWARE,
@@ -272,12 +274,13 @@ class CaptureWriter:
         flags: int = 0,
         comments: Sequence[str] = (),
         drops: int = 0,
+        flow_hash: int = 0,
     ) -> None:
         """Record one frame from Python, as `sink_record` does from a kernel; frames over MAX_FRAME are snapped.
 
-        ``comments`` are for people (half a MiB at most, the rest is left out), and ``drops`` frames were lost in front
-        of it; only pcapng keeps either. ``wire_len`` is at least, and by default, the length of ``data``. Raises as
-        `flush` does.
+        ``comments`` are for people (half a MiB at most, the rest is left out), ``drops`` frames were lost in front of
+        it, and ``flow_hash`` is its receive hash (0: none); only pcapng keeps any of these. ``wire_len`` is at least,
+        and by default, the length of ``data``. Raises as `flush` does.
         """
         sink = self.sink
         wire_len = max(len(data), wire_len or 0)
@@ -293,6 +296,8 @@ class CaptureWriter:
             options = _comments(comments)
             if flags:
                 options.append((EPB_FLAGS, struct.pack("<I", flags)))
+            if flow_hash:
+                options.append((EPB_HASH, struct.pack(">BI", HASH_TOEPLITZ, flow_hash)))
             if drops > 0:
                 options.append((EPB_DROPCOUNT, struct.pack("<Q", drops)))
             if frame_id > 0:

@@ -56,6 +56,12 @@ from netemu.cli.jobs import announce_compilation, check_files, columns, play, st
 )
 @click.option("--mtu", metavar="N", type=int, help="The device says this MTU (feature MTU).")
 @click.option("--mac", metavar="ADDRESS", help="The station's address, as in 02:00:00:00:00:01.")
+@click.option(
+    "--rss",
+    metavar="on|WHAT",
+    help="Receive-side scaling: 'on', or parts of key=HEX,table=0,1,2,3,types=ipv4+tcpv4.",
+)
+@click.option("--hash-report", is_flag=True, help="The device reports each frame's hash (pcapng keeps it).")
 @click.option("--limit", metavar="N", type=click.IntRange(0), help="Stop after N frames.")
 @click.option("--loop", metavar="N", type=click.IntRange(1), default=1, show_default=True, help="Play IN N times.")
 @click.option(
@@ -101,6 +107,8 @@ def replay(
     features: str,
     mtu: int | None,
     mac: str | None,
+    rss: str | None,
+    hash_report: bool,
     limit: int | None,
     loop: int,
     burst: int,
@@ -130,6 +138,8 @@ def replay(
         features=features,
         mtu=mtu,
         mac=mac,
+        rss=rss,
+        hash_report=hash_report,
         burst=burst,
         wait=no_buffer == "wait",
         limit=limit,

@@ -174,7 +174,8 @@ class VirtnetControl:
         if not 1 <= pairs <= vi.max_queue_pairs:
             self._warn(f"Fail to set num of queue pairs to {pairs}: there are {vi.max_queue_pairs}")
             return False
-        if isinstance(self.rss, RssConfig) and self._has(f.RSS) and not self.rxfh_configured:
+        by_rss = self._facts.commits_rss_at_probe and not self.rxfh_configured  # both since v6.12
+        if isinstance(self.rss, RssConfig) and self._has(f.RSS) and by_rss:
             size = len(self.rss.indirection_table)
             table = tuple(n % pairs for n in range(size))
             config = RssConfig(self.rss.hash_types, table, self.rss.unclassified_queue, pairs, self.rss.key)

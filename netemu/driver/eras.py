@@ -125,7 +125,11 @@ class EraFacts:
     rx_mode_work: bool
     """Receive modes are set from a work item (v6.6)."""
     commits_rss_at_probe: bool
-    """Probe sends the hash configuration instead of leaving the device without (v6.14)."""
+    """Probe sends the hash configuration instead of leaving the device without (v6.12)."""
+    rss_key_max: int
+    """Bytes of hash key that the driver has room for; 0 where it knows none."""
+    rss_key_clamped: bool
+    """A device that takes longer keys is given a shorter one (v7.0), instead of being refused."""
     tells_random_mac: bool
     """Probe tells the device the address it made up (v6.3)."""
     config_waits_for_open: bool
@@ -181,6 +185,8 @@ ERAS: dict[str, EraFacts] = {
             control_fresh=False,
             rx_mode_work=False,
             commits_rss_at_probe=False,
+            rss_key_max=0,
+            rss_key_clamped=False,
             tells_random_mac=False,
             need_ctrl_vq=_NEED_CTRL_VQ,
             refill_at_half_ring=True,
@@ -224,6 +230,8 @@ ERAS: dict[str, EraFacts] = {
             control_fresh=False,
             rx_mode_work=False,
             commits_rss_at_probe=False,
+            rss_key_max=40,
+            rss_key_clamped=False,
             tells_random_mac=False,
             need_ctrl_vq=_NEED_CTRL_VQ_6_1,
             refill_at_half_ring=False,
@@ -267,6 +275,8 @@ ERAS: dict[str, EraFacts] = {
             control_fresh=True,
             rx_mode_work=True,
             commits_rss_at_probe=True,
+            rss_key_max=256,
+            rss_key_clamped=True,
             tells_random_mac=True,
             need_ctrl_vq=(*_NEED_CTRL_VQ_6_1, f.VQ_NOTF_COAL),
             refill_at_half_ring=False,

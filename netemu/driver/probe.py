@@ -26,6 +26,7 @@ from netemu.driver.features import (
 from netemu.driver.header import virtio_net_hdr_tnl_to_skb
 from netemu.driver.link import Link
 from netemu.driver.netdev import netdev_features
+from netemu.driver.rss import BOOT_KEY, VirtnetRss
 from netemu.driver.virtio_ring import broken_reason
 from netemu.driver.virtnet import IP_MAX_MTU, VirtnetInfo, small_buffer_size
 from netemu.driver.vqs import Vqs, rxq2vq, txq2vq, vq2rxq, vq2txq
@@ -62,11 +63,12 @@ class VirtioNet:
         kernel: str = DEFAULT_ERA,
         queue_size: int = 256,
         wanted: FeatureSet = SUPPORTED,
+        boot_key: bytes = BOOT_KEY,
     ) -> None:
         """Probe the device (virtnet_probe), following ``kernel``; nothing is posted before `open`.
 
-        ``queue_size`` is the most entries a ring gets, less where the device cannot have as many. Raises `ConfigError`
-        for a device that the driver would refuse.
+        ``queue_size`` is the most entries a ring gets, less where the device cannot have as many; ``boot_key`` the
+        bytes that hash keys start with. Raises `ConfigError` for a device that the driver would refuse.
         """
         self.facts = era(kernel)
         self.era = self.facts.struct()
@@ -92,6 +94,7 @@ class VirtioNet:
             self.cvq = ControlQueue(self.rings[-1], transport, memory, fresh=fresh) if has_cvq else None
             self.control = VirtnetControl(self.cvq, self.vi, self.features, self.facts)
             self.link = Link(transport, self.vi, self.features, self.send_queues, self.control)
+            self.rss = VirtnetRss(self.control, transport, self.vi, self.features, self.facts, boot_key)
             transport.set_status(transport.get_status() | status.DRIVER_OK)
             self._configure()
         except NetemuError:
@@ -132,6 +135,8 @@ class VirtioNet:
 
     def _configure(self) -> None:
         """What probe asks for through the control queue, after DRIVER_OK: all pairs there are, and so on."""
+        if self.facts.commits_rss_at_probe:
+            self.rss.commit_at_probe()
         self.control.virtnet_set_queues(self.vi.max_queue_pairs)
         if self.facts.tells_random_mac and f.MAC not in self.features and f.CTRL_MAC_ADDR in self.features:
             self.control.virtnet_set_mac_address(LOCAL_MAC)  # MAC-V-02
