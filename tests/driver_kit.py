@@ -375,12 +375,16 @@ class Rig:
         pairs: int = 1,
         mtu: int = 1500,
         hdr_len: int | None = None,
+        silent: bool = False,
+        results: dict[tuple[int, int], bytes] | None = None,
     ) -> None:
+        """Probe; a ``silent`` device answers no command, else those of ``results`` with OK and these bytes."""
         self.memory = GuestMemory(96 << 20)
         config = NetConfig(mac=MAC, max_virtqueue_pairs=pairs, mtu=mtu)
         self.transport = HandTransport(features, config, size)
         self.control = HandControl(self.memory, self.transport)
-        self.transport.answer = self.control
+        self.control.results = results or {}
+        self.transport.answer = None if silent else self.control
         self.driver = VirtioNet(self.transport, self.memory, kernel, size)
         self.vi = self.driver.vi
         self.turn_to(0)
