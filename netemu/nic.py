@@ -12,11 +12,16 @@ import numpy.typing as npt
 from netemu import engine
 from netemu.capture.formats import MAX_FRAME
 from netemu.capture.sink import SINK_NONE, Sink
+from netemu.control import NicControl, Settings
+from netemu.device.coalesce import signal_hook
+from netemu.device.filter import filter_frame
 from netemu.device.net import NetDevice
+from netemu.device.stats import count_frame
 from netemu.driver.eras import DEFAULT_ERA, era
 from netemu.driver.ethtool import ethtool_statistics, netdev_statistics
 from netemu.driver.features import MODE_NAMES, SUPPORTED, choose, receive_mode
 from netemu.driver.probe import VirtioNet
+from netemu.engine.extras import FOREVER, interrupt, send_calls
 from netemu.errors import ConfigError
 from netemu.frame import Frame
 from netemu.jit import Buffer, StructArray, allocate, array_of, hook, load_together
@@ -84,25 +89,25 @@ class Nic:
         accept: FeatureSet = SUPPORTED,
         burst: int = DEFAULT_BURST,
         wait: bool = True,
+        settings: Settings = Settings(),  # noqa: B008 - it cannot be changed
     ) -> None:
         """Build the pair.
 
         ``driver`` names the kernel to follow (`netemu.driver.eras.ERAS`). The device offers what makes Linux end up in
         ``mode`` with ``queues`` pairs and rings of kind ``ring``, or exactly ``offer``, changed by ``features`` like
         "+STANDBY,-GUEST_UFO" (`FeatureSet.changed`); the ``mode`` of the object is what came of it. ``accept`` limits
-        what the driver takes. ``mtu`` and ``mac`` go to the device's configuration; an MTU is then also offered.
-        ``rss`` turns receive-side scaling on, with the driver's defaults ("on") or as `RssOptions` say, ``hash_report``
-        has the device report each frame's hash.
-        ``burst`` frames arrive between an interrupt and its poll; a frame without a
-        buffer waits for the guest, or with ``wait`` off is dropped. Raises `ConfigError` for a combination that
-        cannot be.
+        what the driver takes. ``mtu`` and ``mac`` go to the device's configuration; an MTU is then also offered, as is
+        what ``settings`` need, which are set when the card is up. ``rss`` turns receive-side scaling on, with the
+        driver's defaults ("on") or as `RssOptions` say, ``hash_report`` has the device report each frame's hash.
+        ``burst`` frames arrive between an interrupt and its poll; a frame without a buffer waits for the guest, or with
+        ``wait`` off is dropped. Raises `ConfigError` for a combination that cannot be.
         """
         if burst < 1:
             raise ConfigError(f"a burst has at least one frame, not {burst}")
         config = configuration(queues, mtu, mac)
         rss = RssOptions.parse(rss) if isinstance(rss, str) else rss
         own = offered_features(mode, queues, ring, rss=rss is not None, hash_report=hash_report)
-        offered = own if offer is None else offer
+        offered = (own if offer is None else offer) | settings.features()
         offered = (offered | FeatureSet.of(f.MTU) if mtu is not None else offered).changed(features)
         facts = era(driver)
         chosen = choose(facts, offered, accept & SUPPORTED, config.mtu)
@@ -113,7 +118,7 @@ class Nic:
         self.device = NetDevice(self.memory, offered, config, queue_size)
         self.driver = VirtioNet(self.device, self.memory, driver, queue_size, accept)
         self._configure_hashing(rss, hash_report=hash_report)
-        self.queues: int = self.driver.vi.curr_queue_pairs
+        self.queues: int = self.driver.vi.max_queue_pairs
         self.stack = ProtocolStack()
         load_together(engine.run, deliver)
         self._device_drops = allocate(len(DropReason) * 8)
@@ -136,8 +141,28 @@ class Nic:
             trace=self._trace.struct.address,
             device_drops=self._device_drops.address,
         )
+        self.control = NicControl(self.driver, self.take_interrupts)
+        self._add_extras()
         self.driver.open()
         self.let_guest_run()
+        self.control.apply(settings)
+
+    def _add_extras(self) -> None:
+        """Join to the loop what the device does only because of features that were negotiated."""
+        chosen, device, e = self.driver.features, self.device, self.engine
+        if chosen.has_any(f.CTRL_RX, f.CTRL_RX_EXTRA, f.CTRL_VLAN):
+            e.admit, e.filter = hook(filter_frame), device.filter.struct.address
+        if chosen.has_any(f.NOTF_COAL, f.VQ_NOTF_COAL):
+            e.signal, e.moderations = hook(signal_hook), device.coalescing.queues.address
+        if f.DEVICE_STATS in chosen:
+            e.count_frame, e.stats = hook(count_frame), device.stats.counts.address
+        e.extras = int(e.admit != 0 or e.signal != 0 or e.count_frame != 0)
+
+    def take_interrupts(self) -> None:
+        """Let the driver hear calls that came outside of the loop, such as those that a command made due."""
+        for n in range(self.queues):
+            if self.device.doorbells[2 * n].call:
+                interrupt(self.engine, n)
 
     def _configure_hashing(self, rss: RssOptions | None, *, hash_report: bool) -> None:
         """What a user sets with ethtool; raises `ConfigError` where driver or device do not go along."""
@@ -197,13 +222,21 @@ class Nic:
 
     def run(self) -> bool:
         """Play what was queued; False when a sink or trace is full and has to be emptied before the next call."""
-        return bool(engine.run(self.engine.address) == engine.DONE)
+        done = bool(engine.run(self.engine.address) == engine.DONE)
+        if done:
+            self.device.coalescing.now = self.driver.vi.now
+            self.driver.run_work()
+        return done
 
     def let_guest_run(self) -> bool:
         """Let the guest take everything that lies in its rings, however full the burst; the value is that of `run`."""
         self.arrive(0, 0)
         self.engine.softirq = 1
-        return self.run()
+        done = self.run()
+        if done and self.engine.signal and send_calls(self.engine, FOREVER):
+            self.engine.softirq = 1
+            return self.run()
+        return done
 
     def receive(self, frames: Iterable[bytes | Any], tstamp: int = 0) -> list[ReceivedSkb]:
         """Bring frames (bytes, or scapy packets) to the guest at time ``tstamp`` (ns); the skbs that come up.
@@ -258,6 +291,7 @@ class Nic:
             driver.receive_queues[:],
             driver.send_queues[:],
             timeouts=driver.facts.tx_timeouts,
+            device=driver.control.virtnet_get_hw_stats(),
         )
 
     @property

@@ -17,6 +17,7 @@ class DropReason(IntEnum):
     BUFFERS_MISSING = 6
     NO_MEMORY = 7
     BAD_HEADER = 8
+    FILTERED = 9
 
     @property
     def key(self) -> str:
@@ -39,6 +40,7 @@ _WORDS = {
     DropReason.BUFFERS_MISSING: "the device used fewer buffers than num_buffers says (rx_length_errors, drops)",
     DropReason.NO_MEMORY: "the guest had no memory for an skb",
     DropReason.BAD_HEADER: "virtio header that the driver refuses (rx_frame_errors)",
+    DropReason.FILTERED: "the device's receive filter does not let it in",
 }
 
 # The same numbers for kernels, which take no enums.
@@ -50,5 +52,6 @@ LENGTH_ERROR = int(DropReason.LENGTH_ERROR)
 BUFFERS_MISSING = int(DropReason.BUFFERS_MISSING)
 NO_MEMORY = int(DropReason.NO_MEMORY)
 BAD_HEADER = int(DropReason.BAD_HEADER)
+FILTERED = int(DropReason.FILTERED)
 
 REASON_COUNT = len(DropReason)

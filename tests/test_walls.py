@@ -41,7 +41,7 @@ MAY_IMPORT = {
 }
 
 # These join the parts, and may import all that does not import them.
-JOINTS = {"__init__", "__main__", "cli", "engine", "explain", "journey", "nic", "replay"}
+JOINTS = {"__init__", "__main__", "cli", "control", "engine", "explain", "journey", "nic", "replay"}
 
 # Packages that only one part may import.
 ONLY_IN = {"numba": "jit", "llvmlite": "jit", "click": "cli"}

@@ -266,6 +266,11 @@ class VirtnetControl:
         )
         return Coalesce.unpack(result) if result is not None and len(result) == Coalesce.LAYOUT.size else None
 
+    def coalesce_of(self, vqn: int | None, *, transmit: bool) -> Coalesce:
+        """What was last set for a virtqueue, or with None for all of its direction."""
+        general = self.coalesce_tx if transmit else self.coalesce_rx
+        return general if vqn is None else self.coalesce_queues.get(vqn, general)
+
     # Statistics.
 
     def virtnet_get_stats_cap(self) -> None:

@@ -15,8 +15,8 @@ from netemu.driver.virtio_ring import (
     virtqueue_used_slot,
     vring_interrupt,
 )
-from netemu.driver.virtnet import TAG_SIZE, ReceiveQueue, VirtnetInfo, napi_at, sq_at, tag_at, vi_at
-from netemu.jit import i64, kernel, load64, store64
+from netemu.driver.virtnet import RQ_SIZE, TAG_SIZE, ReceiveQueue, VirtnetInfo, napi_at, sq_at, tag_at, vi_at
+from netemu.jit import call1, i64, kernel, load64, store64
 from netemu.skb import skb_at
 
 
@@ -102,6 +102,8 @@ def virtnet_poll(rq: ReceiveQueue) -> i64:
     napi.polls += 1
     virtnet_poll_cleantx(rq)
     received = virtnet_receive(vi, rq, napi.weight)
-    if received < napi.weight:
-        virtqueue_napi_complete(napi, virtqueue_at(rq.vq))
+    if rq.dim_update != 0:
+        rq.packets_in_napi += received
+    if received < napi.weight and virtqueue_napi_complete(napi, virtqueue_at(rq.vq)) != 0 and rq.dim_update != 0:
+        call1(rq.dim_update, vi.rq + rq.index * RQ_SIZE)
     return received

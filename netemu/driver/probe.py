@@ -11,6 +11,7 @@ from netemu.driver import refill, ringparam, teardown
 from netemu.driver.config import cread, cread_mac
 from netemu.driver.control import VirtnetControl
 from netemu.driver.cvq import ControlQueue
+from netemu.driver.dim import RxDim
 from netemu.driver.eras import DEFAULT_ERA, era
 from netemu.driver.features import (
     ETH_DATA_LEN,
@@ -95,6 +96,7 @@ class VirtioNet:
             self.control = VirtnetControl(self.cvq, self.vi, self.features, self.facts)
             self.link = Link(transport, self.vi, self.features, self.send_queues, self.control)
             self.rss = VirtnetRss(self.control, transport, self.vi, self.features, self.facts, boot_key)
+            self.dim = RxDim(self.receive_queues, self.control)
             transport.set_status(transport.get_status() | status.DRIVER_OK)
             self._configure()
         except NetemuError:
@@ -155,6 +157,7 @@ class VirtioNet:
             self._config_changed = False
             self.link.virtnet_config_changed_work()
         self.control.run_work()
+        self.dim.run_work()
 
     def open(self) -> None:
         """Fill the rings and start polling (virtnet_open)."""

@@ -116,6 +116,11 @@ class ReceiveQueue(Struct):
     rx_count: i64
     tags: i64
     """Address of ``num`` (frame id, timestamp, wire length) that the emulator keeps beside the used ring, or 0."""
+    dim_update: i64
+    """Hook that samples the queue when its poll completes, of the queue's address (`netemu.driver.dim`); 0: none."""
+    dim: i64
+    packets_in_napi: i64
+    """Address of the queue's `Dim`, and frames since the last sample."""
     # Counters: ethtool -S per queue, then those of the net device that count receive errors.
     packets: i64
     bytes: i64

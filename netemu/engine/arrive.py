@@ -15,15 +15,14 @@ from netemu.device.receive import (
     wait_for_buffers,
 )
 from netemu.device.steering import select_queue
-from netemu.driver.poll import skb_recv_done
 from netemu.driver.virtnet import RQ_SIZE, TAG_SIZE, rq_at, tag_at, vi_at
+from netemu.engine.extras import FOREVER, admitted, count_drop, interrupt, publish_extra, send_calls
 from netemu.engine.state import DONE, FLUSH, QUEUE_PAIR, Engine
 from netemu.engine.taps import ring_tap, trace_buffers
 from netemu.frame import FRAME_SIZE, Frame, frame_at
 from netemu.jit import i64, kernel, load64, store64
-from netemu.reasons import NO_BUFFER, QUEUE_BROKEN, TOO_LONG
+from netemu.reasons import FILTERED, NO_BUFFER, QUEUE_BROKEN, TOO_LONG
 from netemu.trace import trace_at, trace_drop, trace_has_room
-from netemu.virtio.notify import doorbell_at
 
 REFILL_WAITS = 64
 """Times a frame waits for the delayed refill work before it counts as dropped for want of buffers."""
@@ -35,6 +34,8 @@ def _drop(e: Engine, frame: Frame, queue: i64, reason: i64) -> None:
     at = e.device_drops + reason * 8
     store64(at, load64(at) + 1)
     e.lost += 1
+    if e.extras != 0:
+        count_drop(e, queue, reason)
     if e.ring_sink != 0:
         sink_at(e.sink).pending_drops += 1
     trace = trace_at(e.trace)
@@ -70,6 +71,8 @@ def _short(e: Engine, dq: DeviceQueue, frame: Frame, queue: i64, outcome: i64) -
         return
     if e.waited > 0:
         vi.now = max(vi.now, vi.refill_due)
+    if e.signal != 0:
+        send_calls(e, FOREVER)  # while the frame waits, whatever time it takes goes by
     e.waited += 1
     e.in_burst = 0
     e.softirq = 1
@@ -81,6 +84,9 @@ def arrive(e: Engine) -> i64:
     frame = frame_at(e.frames + e.next * FRAME_SIZE)
     vi = vi_at(e.vi)
     vi.now = max(vi.now, frame.tstamp)
+    if e.extras != 0 and admitted(e, frame) == 0:
+        _drop(e, frame, 0, FILTERED)
+        return DONE
     queue = select_queue(e.steering, frame.address, frame.len, vi.now)
     dq = device_queue_at(e.device_queues + queue * QUEUE_PAIR)
     side = receive_side_at(e.side)
@@ -107,8 +113,8 @@ def arrive(e: Engine) -> i64:
     tag.frame_id = e.frames_in + 1
     tag.tstamp = frame.tstamp
     tag.wire_len = frame.wire_len
-    if publish(dq) != 0:
-        doorbell_at(dq.doorbell).call = 0
-        skb_recv_done(rq)
+    called = publish(dq) if e.extras == 0 else publish_extra(e, queue, frame.len)
+    if called != 0:
+        interrupt(e, queue)
     _next_frame(e, frame)
     return DONE

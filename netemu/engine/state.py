@@ -42,6 +42,17 @@ class Engine(Struct):
     features_high: i64
     """Negotiated features, for the ring capture's prefix."""
     trace: i64
+    extras: i64
+    """Any of the hooks of `netemu.engine.extras` is there."""
+    admit: i64
+    filter: i64
+    """Hook that lets a frame in, of the filter's address, the frame's and its length; address of the `Filter`."""
+    signal: i64
+    moderations: i64
+    """Hook that calls the driver or holds the call back (`signal_hook`); address of a `Moderation` per virtqueue."""
+    count_frame: i64
+    stats: i64
+    """Hook that counts a frame (`netemu.device.stats.count_frame`); address of a `QueueStats` per virtqueue."""
     device_drops: i64
     """Address of one counter per `netemu.reasons.DropReason`."""
     frames_in: i64
