@@ -105,7 +105,7 @@ def test_features_refused() -> None:
 
 def test_only_offered_and_known_features_are_taken() -> None:
     """INIT-V-04: the subset that it understands; bits it does not know stay out."""
-    offered = MERGEABLE | FeatureSet.of(f.CTRL_VQ, f.RSC_EXT, f.ADMIN_VQ, f.RING_PACKED, 100)
+    offered = MERGEABLE | FeatureSet.of(f.CTRL_VQ, f.RSC_EXT, f.ADMIN_VQ, f.SUSPEND, 100)
     transport = _transport(offered)
     driver = _probe(transport)
     assert driver.features == transport.accepted == MERGEABLE | FeatureSet.of(f.CTRL_VQ)

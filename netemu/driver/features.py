@@ -23,7 +23,8 @@ SUPPORTED = FeatureSet.of(
     f.CSUM, f.GSO, f.HOST_TSO4, f.HOST_TSO6, f.HOST_ECN, f.HOST_UFO, f.HOST_USO, f.GUEST_HDRLEN,
     f.HOST_UDP_TUNNEL_GSO, f.HOST_UDP_TUNNEL_GSO_CSUM,
     f.INDIRECT_DESC, f.EVENT_IDX, f.VERSION_1, f.ACCESS_PLATFORM, f.ORDER_PLATFORM, f.STANDBY, f.SPEED_DUPLEX,
-    f.ANY_LAYOUT, f.RING_RESET,
+    f.ANY_LAYOUT, f.RING_RESET, f.RING_PACKED, f.IN_ORDER, f.NOTIFICATION_DATA,
+    f.GUEST_USO4, f.GUEST_USO6, f.GUEST_UDP_TUNNEL_GSO, f.GUEST_UDP_TUNNEL_GSO_CSUM,
 )  # fmt: skip
 """The features of which this driver has the code; it takes those of its era that are offered."""
 
