@@ -156,7 +156,7 @@ def test_ring_sizes_that_cannot_be(ring: str, size: int, kernel: str) -> None:
 
 def test_rings_change_their_size_between_frames() -> None:
     """QRST-D-04, QRST-V-03, both halves together."""
-    nic = Nic(queue_size=256, features="+RING_RESET")
+    nic = Nic(mode="small", queue_size=256, features="+RING_RESET")
     for rx, tx in ((64, None), (256, 16), (32, 256)):
         nic.set_ringparam(rx, tx)
         arrives(nic)
@@ -167,7 +167,7 @@ def test_rings_change_their_size_between_frames() -> None:
 def test_the_guest_sleeps_and_wakes() -> None:
     """RST-D-01, FEAT-D-05: the same features are agreed to again, and frames arrive as before."""
     for ring in ("split", "packed"):
-        nic = Nic(queue_size=64, ring=ring, queues=2)  # type: ignore[arg-type]
+        nic = Nic(queue_size=64, ring=ring, queues=2)
         arrives(nic)
         nic.driver.freeze()
         assert nic.device.get_status() == 0
