@@ -3,10 +3,10 @@
 Theory of operation
 -------------------
 An `Skb` has a *linear part* (``len - data_len`` bytes at ``data``), up to ``MAX_SKB_FRAGS`` *frags* that point into
-pages, and, when those do not suffice, a *frag list* of further skbs that hold only frags. Nothing is copied to
-build one but what Linux copies: the linear part is either a small head that the driver filled, or the receive
-buffer itself (``build_skb``), in which case ``head_page`` holds a reference to its page. Every frag holds a
-reference too; `kfree_skb` drops them all.
+pages, and, when those do not suffice, a *frag list* of further skbs: the driver's hold only frags, those that GRO
+merged whole have a linear part too. Nothing is copied to build one but what Linux copies: the linear part is either a
+small head that the driver filled, or the receive buffer itself (``build_skb``), in which case ``head_page`` holds a
+reference to its page. Every frag holds a reference too; `kfree_skb` drops them all.
 
 ``data`` stays at the MAC header for the skb's whole life; where Linux pulls headers, here the offsets
 ``network_header`` and ``transport_header`` (bytes from ``data``) tell where a layer begins.
@@ -233,35 +233,53 @@ def kfree_skb(address: i64) -> None:
 
 
 @kernel
-def _own_frag_bytes(skb: Skb) -> i64:
-    """Bytes in the skb's own frags: what is not linear and not in its frag list."""
-    own = skb.data_len
-    follower = skb.frag_list
-    while follower != 0:
-        part = skb_at(follower)
-        own -= part.len
-        follower = part.next
-    return own
+def _piece(target: i64, done: i64, address: i64, size: i64, total: i64) -> i64:
+    """Copy ``size`` bytes behind the ``done`` ones at ``target``; where that is 0, return their sum added to ``total``.
+
+    After an odd number of bytes, those of a sum are swapped.
+    """
+    if target != 0:
+        memcpy(target + done, address, size)
+        return 0
+    part = csum_partial(address, size, 0)
+    return total + (csum_swap(part) if done & 1 else part)
 
 
 @kernel
-def _copy_frags(skb: Skb, skip: i64, target: i64, size: i64) -> i64:
-    """Copy up to ``size`` bytes of ``skb``'s own frags, from offset ``skip`` on; return how many."""
-    copied = 0
-    at = skb.frags
-    for _ in range(skb.nr_frags):
-        frag = frag_at(at)
-        if skip < frag.size:
-            part = min(frag.size - skip, size - copied)
-            memcpy(target + copied, frag.address + skip, part)
-            copied += part
-            if copied == size:
-                return copied
-            skip = 0
-        else:
-            skip -= frag.size
-        at += FRAG_SIZE
-    return copied
+def _walk(skb: Skb, offset: i64, target: i64, size: i64, total: i64) -> i64:
+    """Copy ``size`` bytes of the frame from ``offset`` on to ``target``; where that is 0, add them to ``total``.
+
+    An skb's linear part comes first, then its frags, then the same of each skb in the frag list. Copying and summing
+    are one kernel because everybody has to compile both.
+    """
+    done = 0
+    part = skb
+    following = skb.frag_list
+    while True:
+        address = part.data
+        length = part.len - part.data_len
+        at = part.frags
+        end = at + part.nr_frags * FRAG_SIZE
+        while True:
+            if offset < length:
+                some = min(length - offset, size - done)
+                total = _piece(target, done, address + offset, some, total)
+                done += some
+                if done == size:
+                    return total
+                offset = 0
+            else:
+                offset -= length
+            if at == end:
+                break
+            frag = frag_at(at)
+            address = frag.address
+            length = frag.size
+            at += FRAG_SIZE
+        if following == 0:
+            return total
+        part = skb_at(following)
+        following = part.next
 
 
 @kernel
@@ -269,29 +287,10 @@ def skb_copy_bits(skb: Skb, offset: i64, target: i64, size: i64) -> i64:
     """Copy ``size`` bytes of the frame, from ``offset`` on, to host ``target``; 0, or -1 if the frame has fewer."""
     if offset < 0 or size < 0 or offset > skb.len - size:
         return -1
-    linear = skb.len - skb.data_len
-    copied = 0
-    if offset < linear:
-        copied = min(linear - offset, size)
-        memcpy(target, skb.data + offset, copied)
-        if copied == size:
-            return 0
-    skip = offset + copied - linear
-    own = _own_frag_bytes(skb)
-    if skip < own:
-        copied += _copy_frags(skb, skip, target + copied, size - copied)
-        skip = 0
+    if offset + size <= skb.len - skb.data_len:
+        memcpy(target, skb.data + offset, size)
     else:
-        skip -= own
-    follower = skb.frag_list
-    while copied < size and follower != 0:
-        part = skb_at(follower)
-        if skip < part.len:
-            copied += _copy_frags(part, skip, target + copied, size - copied)
-            skip = 0
-        else:
-            skip -= part.len
-        follower = part.next
+        _walk(skb, offset, target, size, 0)
     return 0
 
 
@@ -314,64 +313,14 @@ def skb_header_pointer(skb: Skb, offset: i64, size: i64, scratch: i64) -> i64:
 
 
 @kernel
-def _add_piece(total: i64, done: i64, address: i64, size: i64) -> i64:
-    """Add a piece to a sum of which ``done`` bytes went before: after an odd number its bytes are swapped."""
-    if done & 1:
-        return total + csum_swap(csum_partial(address, size, 0))
-    return csum_partial(address, size, total)
-
-
-@kernel
-def _checksum_frags(skb: Skb, skip: i64, size: i64, done: i64, total: i64) -> i64:
-    """Add up to ``size - done`` bytes of ``skb``'s own frags, from offset ``skip`` on, to a sum."""
-    at = skb.frags
-    for _ in range(skb.nr_frags):
-        frag = frag_at(at)
-        if skip < frag.size:
-            part = min(frag.size - skip, size - done)
-            total = _add_piece(total, done, frag.address + skip, part)
-            done += part
-            skip = 0
-            if done == size:
-                break
-        else:
-            skip -= frag.size
-        at += FRAG_SIZE
-    return total
-
-
-@kernel
 def skb_checksum(skb: Skb, offset: i64, size: i64, total: i64) -> i64:
     """Add ``size`` bytes of the frame from ``offset`` on to an unfolded sum (see `netemu.checksum`).
 
     The caller has made sure that the frame is long enough.
     """
-    linear = skb.len - skb.data_len
-    done = 0
-    if offset < linear:
-        done = min(linear - offset, size)
-        total = csum_partial(skb.data + offset, done, total)
-        if done == size:
-            return total
-    skip = offset + done - linear
-    own = _own_frag_bytes(skb)
-    if skip < own:
-        total = _checksum_frags(skb, skip, size, done, total)
-        done += min(own - skip, size - done)
-        skip = 0
-    else:
-        skip -= own
-    follower = skb.frag_list
-    while done < size and follower != 0:
-        part = skb_at(follower)
-        if skip < part.len:
-            total = _checksum_frags(part, skip, size, done, total)
-            done += min(part.len - skip, size - done)
-            skip = 0
-        else:
-            skip -= part.len
-        follower = part.next
-    return total
+    if offset + size <= skb.len - skb.data_len:
+        return csum_partial(skb.data + offset, size, total)
+    return _walk(skb, offset, 0, size, total)
 
 
 @kernel
