@@ -54,3 +54,25 @@ def csum_swap(total: i64) -> i64:
     """Fold a sum and swap its bytes: what an odd number of bytes in front of it does to it (RFC 1071 section 2(B))."""
     folded = csum_fold(total)
     return ((folded & 0xFF) << 8) | (folded >> 8)
+
+
+@kernel
+def length_sum(length: i64) -> i64:
+    """What a length, of up to 32 bits, adds to a pseudo-header: two big-endian words, each read little-endian."""
+    low = ((length & 0xFF) << 8) | ((length >> 8) & 0xFF)
+    return low + (((length >> 16) & 0xFF) << 8) + ((length >> 24) & 0xFF)
+
+
+@kernel
+def pseudo_v4(iph: i64, protocol: i64) -> i64:
+    """Sum of the IPv4 pseudo-header (RFC 9293 section 3.1) but for its length."""
+    return load32(iph + 12) + load32(iph + 16) + (protocol << 8)
+
+
+@kernel
+def pseudo_v6(hdr: i64, protocol: i64) -> i64:
+    """Sum of the IPv6 pseudo-header (RFC 8200 section 8.1) but for its length."""
+    total = protocol << 8
+    for at in range(hdr + 8, hdr + 40, 4):
+        total += load32(at)
+    return total

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from netemu.fates import Fate
 from netemu.skb import CHECKSUM_COMPLETE, CHECKSUM_NONE, CHECKSUM_PARTIAL, CHECKSUM_UNNECESSARY
 from netemu.stack import reason_words
 from netemu.trace import BufferEvent, SkbEvent
@@ -19,6 +20,10 @@ _CHECKSUM = {
     CHECKSUM_UNNECESSARY: "the device vouched for its checksum",
     CHECKSUM_COMPLETE: "the device summed it",
     CHECKSUM_PARTIAL: "its checksum is not finished",
+}
+_SENT = {
+    Fate.XDP_TX: "sent back by the XDP program (XDP_TX)",
+    Fate.XDP_REDIRECT: "sent elsewhere by the XDP program (XDP_REDIRECT)",
 }
 
 
@@ -45,6 +50,8 @@ def skb_in_words(skb: SkbEvent) -> str:
     if skb.frag_skbs:
         shape += f" + {skb.frag_skbs} skb{'s' if skb.frag_skbs > 1 else ''} in its frag list"
     parts = [f"{shape}, truesize {skb.truesize}", _CHECKSUM.get(skb.ip_summed, "checksum unknown")]
+    if skb.gso_segs:
+        parts.append(f"GRO merged {skb.gso_segs} frames")
     if skb.gso_type:
         parts.append(f"GSO, segments of {skb.gso_size} B")
     if skb.hash:
@@ -63,8 +70,14 @@ def lost_in_words(lost: Sequence[Lost]) -> list[str]:
     """A line for each frame that was lost before the one at hand, the first few at least."""
     lines = []
     for frame in lost[:_LOST_SHOWN]:
-        why = "by the driver, see its counters" if frame.reason is None else f"{frame.reason.key}, {frame.reason.words}"
-        lines.append(f"{PREFIX}frame {frame.frame_id} was dropped on queue {frame.queue}: {why}")
+        if frame.fate in _SENT:
+            what = f"was {_SENT[frame.fate]} on queue {frame.queue}"
+        else:
+            why = "by the driver, see its counters"
+            if frame.reason is not None:
+                why = f"{frame.reason.key}, {frame.reason.words}"
+            what = f"was dropped on queue {frame.queue}: {why}"
+        lines.append(f"{PREFIX}frame {frame.frame_id} {what}")
     if len(lost) > _LOST_SHOWN:
         lines.append(f"{PREFIX}{len(lost) - _LOST_SHOWN} more frames were dropped here")
     return lines

@@ -24,6 +24,7 @@ from netemu.driver.probe import VirtioNet
 from netemu.engine.extras import FOREVER, interrupt, send_calls
 from netemu.errors import ConfigError
 from netemu.frame import Frame
+from netemu.guest import Guest
 from netemu.jit import Buffer, StructArray, allocate, array_of, hook, load_together
 from netemu.memory import GuestMemory
 from netemu.offer import Mode, RingKind, RssOptions, configuration, offered_features
@@ -90,6 +91,7 @@ class Nic:
         burst: int = DEFAULT_BURST,
         wait: bool = True,
         settings: Settings = Settings(),  # noqa: B008 - it cannot be changed
+        gro: bool = False,
     ) -> None:
         """Build the pair.
 
@@ -100,7 +102,9 @@ class Nic:
         what ``settings`` need, which are set when the card is up. ``rss`` turns receive-side scaling on, with the
         driver's defaults ("on") or as `RssOptions` say, ``hash_report`` has the device report each frame's hash.
         ``burst`` frames arrive between an interrupt and its poll; a frame without a buffer waits for the guest, or with
-        ``wait`` off is dropped. Raises `ConfigError` for a combination that cannot be.
+        ``wait`` off is dropped. With ``gro`` the guest merges segments of a TCP flow that come in one poll: one skb
+        stands for several frames and has the number of the first. Raises `ConfigError` for a combination that cannot
+        be.
         """
         if burst < 1:
             raise ConfigError(f"a burst has at least one frame, not {burst}")
@@ -121,6 +125,7 @@ class Nic:
         self.queues: int = self.driver.vi.max_queue_pairs
         self.stack = ProtocolStack()
         load_together(engine.run, deliver)
+        self.guest = Guest(self.driver, gro=gro)
         self._device_drops = allocate(len(DropReason) * 8)
         self._trace = TraceBuffers()
         self._sink = Sink(kind=SINK_NONE)
@@ -196,6 +201,7 @@ class Nic:
         self.engine.sink = sink.address
         self.engine.ring_sink = int(at_ring)
         self.engine.trace = self._trace.struct.address
+        self.guest.log_fates(self._trace.struct.capacity)
 
     def set_link(self, *, up: bool, speed: int | None = None, duplex: int | None = None) -> None:
         """Take the link up or down at the device, and let the driver see it; ``speed`` in Mbit/s, ``duplex`` 0 or 1.
@@ -246,7 +252,7 @@ class Nic:
         """
         before = self._sink, self._trace, bool(self.engine.ring_sink)
         trace = TraceBuffers(_TRACE_EVENTS, _TRACE_BYTES)
-        ways = Ways()
+        ways = Ways(in_order=not self.guest.gro)
         self.attach(Sink(kind=SINK_NONE), trace)
         received: list[ReceivedSkb] = []
         try:
@@ -254,17 +260,27 @@ class Nic:
                 memory, frame = _laid_out(item, tstamp)
                 self.arrive(frame.address, 1)
                 while not self.run():
-                    received += _taken(trace, ways)
+                    received += self._taken(trace, ways)
                 del memory
             while not self.let_guest_run():
-                received += _taken(trace, ways)
-            received += _taken(trace, ways)
+                received += self._taken(trace, ways)
+            received += self._taken(trace, ways)
         finally:
             # After an error frames may still lie in the ring: they are not left for the next caller.
             while not self.let_guest_run():
                 trace.clear()
             self.attach(before[0], before[1], at_ring=before[2])
         return received
+
+    def _taken(self, trace: TraceBuffers, ways: Ways) -> list[ReceivedSkb]:
+        """The skbs of a trace, as objects of their own; the trace is empty afterwards."""
+        ways.take(trace, self.guest.take_fates())
+        skbs = []
+        for skb in trace.skbs[: trace.struct.skb_count]:
+            data = trace.bytes.array[skb.offset : skb.offset + skb.len].tobytes()
+            skbs.append(ReceivedSkb(data, SkbEvent.from_buffer_copy(skb), ways.buffers_of(skb.queue, skb.frame_id)))
+        trace.clear()
+        return skbs
 
     @property
     def accepts(self) -> int:
@@ -338,14 +354,3 @@ def _laid_out(item: bytes | Any, tstamp: int) -> tuple[Buffer, StructArray[Frame
     frame[0].len = frame[0].wire_len = len(data)
     frame[0].tstamp = tstamp
     return memory, frame
-
-
-def _taken(trace: TraceBuffers, ways: Ways) -> list[ReceivedSkb]:
-    """The skbs of a trace, as objects of their own; the trace is empty afterwards."""
-    ways.take(trace)
-    skbs = []
-    for skb in trace.skbs[: trace.struct.skb_count]:
-        data = trace.bytes.array[skb.offset : skb.offset + skb.len].tobytes()
-        skbs.append(ReceivedSkb(data, SkbEvent.from_buffer_copy(skb), ways.buffers_of(skb.queue, skb.frame_id)))
-    trace.clear()
-    return skbs

@@ -49,7 +49,8 @@ class ReplayOptions:
     ("ethernet") or the ring's content ("virtio", docs/ring-capture-format.md). ``journey`` puts a comment on every
     frame. ``offloads`` says what the frames are: "as-is" they are complete, from a "host" its stack left work on them
     to hardware, which the device leaves to the guest or does itself, as was negotiated; with ``host_gro`` the host
-    merges segments of a flow first.
+    merges segments of a flow first. With ``gro`` the guest merges TCP segments, so that a frame of the output may stand
+    for several of the input.
     """
 
     mode: Mode = "mergeable"
@@ -70,6 +71,7 @@ class ReplayOptions:
     journey: bool = False
     offloads: HostOffloads = "as-is"
     host_gro: bool = False
+    gro: bool = False
 
 
 class Replay(Job):
@@ -108,6 +110,7 @@ class Replay(Job):
             hash_report=options.hash_report,
             burst=options.burst,
             wait=options.wait,
+            gro=options.gro,
         )
         self._taken = 0
         self._coalescer = Coalescer() if options.host_gro else None
@@ -122,7 +125,7 @@ class Replay(Job):
             self._writer = CaptureWriter(output, link_type, self._interface(), kind)
         self._journey = options.journey and self._writer is not None
         self._trace = TraceBuffers(_TRACE_EVENTS, _TRACE_BYTES) if self._journey else TraceBuffers()
-        self._ways = Ways()
+        self._ways = Ways(in_order=not options.gro or self._ring)
         self._sink = self._make_sink()
         self.nic.attach(self._sink, self._trace, at_ring=self._ring)
 
@@ -203,7 +206,7 @@ class Replay(Job):
     def _take_trace(self) -> None:
         """Write what the trace holds, each frame with its comment."""
         trace = self._trace.struct
-        self._ways.take(self._trace)
+        self._ways.take(self._trace, self.nic.guest.take_fates())
         if self._ring:
             self._write_ring_frames()
         else:
@@ -264,6 +267,7 @@ class Replay(Job):
             "frames_out": e.frames_out,
             "bytes_out": e.bytes_out,
             "dropped": nic.dropped,
+            "merged": nic.guest.merged,
             "seconds": round(self.seconds, 6),
             "frames_per_second": round(e.frames_in / self.seconds) if self.seconds else 0,
             "interrupted": self.interrupted,

@@ -45,6 +45,8 @@ CHECKSUM_PARTIAL = 3
 
 GSO_TUNNEL_CSUM = 0x100
 """Beside the virtio header's gso_type: the outer UDP checksum of a tunnel has to be made for each segment."""
+GSO_TCP_ACCECN = 0x200
+"""Beside it, too: CWR is part of Accurate ECN's counter, and the same in all segments."""
 
 
 @struct
@@ -88,7 +90,7 @@ class Skb(Struct):
     csum_start: i64
     csum_offset: i64
     gso_type: i64
-    """The header's gso_type (virtio numbering) with its bits and GSO_TUNNEL_CSUM, 0 when the frame is not GSO."""
+    """The header's gso_type (virtio numbering) with its bits and the two above, 0 when the frame is not GSO."""
     gso_size: i64
     gso_segs: i64
     """Segments it stands for; 0 where nobody counted them (whoever sends it on has to: SKB_GSO_DODGY)."""

@@ -47,6 +47,7 @@ class SkbEvent(Struct):
     csum_offset: i64
     gso_type: i64
     gso_size: i64
+    gso_segs: i64
     hash: i64
     protocol: i64
     pkt_type: i64
@@ -142,6 +143,7 @@ def trace_skb(trace: Trace, skb: Skb, queue: i64, verdict: i64, drops: i64) -> N
     event.csum_offset = skb.csum_offset
     event.gso_type = skb.gso_type
     event.gso_size = skb.gso_size
+    event.gso_segs = skb.gso_segs
     event.hash = skb.hash
     event.protocol = skb.protocol
     event.pkt_type = skb.pkt_type

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from collections import defaultdict, deque
+from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import takewhile
 
+from netemu.fates import Fate
 from netemu.reasons import DropReason
 from netemu.trace import BufferEvent, DropEvent, TraceBuffers
 
@@ -14,25 +17,40 @@ _OUTSTANDING = 1 << 14
 
 @dataclass(frozen=True, slots=True)
 class Lost:
-    """A frame that did not come up; ``reason`` is None where the driver dropped it, whose counters say why."""
+    """A frame that did not come up.
+
+    ``reason`` is None where nobody noted one, as of a frame that was swallowed with another; ``fate`` tells of frames
+    that an XDP program sent away.
+    """
 
     frame_id: int
     queue: int
     reason: DropReason | None
+    fate: Fate = Fate.DROPPED
 
 
 class Ways:
     """Collects events with `take`, and gives out those of a frame once its skb, or its ring record, is there."""
 
-    def __init__(self) -> None:
-        self._buffers: dict[int, deque[BufferEvent]] = defaultdict(lambda: deque(maxlen=_OUTSTANDING))
+    def __init__(self, *, in_order: bool = True) -> None:
+        """``in_order`` says that frames of a queue come up as they arrived, which they do without GRO."""
+        self._in_order = in_order
+        self._buffers: dict[int, dict[int, list[BufferEvent]]] = defaultdict(dict)
         self._lost: deque[Lost] = deque(maxlen=_OUTSTANDING)
+        self._fates: dict[int, tuple[Fate, int]] = {}
 
-    def take(self, trace: TraceBuffers) -> None:
-        """Copy a trace's buffer and drop events; its owner clears the trace."""
+    def take(self, trace: TraceBuffers, fates: Iterable[tuple[int, Fate, int]] = ()) -> None:
+        """Copy a trace's buffer and drop events; its owner clears the trace.
+
+        ``fates`` are those of frames that did not come up (`netemu.fates`).
+        """
+        self._fates.update((frame_id, (fate, other)) for frame_id, fate, other in fates)
         held = trace.struct
         for event in trace.buffers[: held.buffer_count]:
-            self._buffers[event.queue].append(BufferEvent.from_buffer_copy(event))
+            way = self._buffers[event.queue]
+            way.setdefault(event.frame_id, []).append(BufferEvent.from_buffer_copy(event))
+            if len(way) > _OUTSTANDING:
+                del way[next(iter(way))]
         for drop in trace.drops[: held.drop_count]:
             self._note(drop)
 
@@ -42,14 +60,16 @@ class Ways:
     def buffers_of(self, queue: int, frame_id: int) -> tuple[BufferEvent, ...]:
         """The buffers of a frame that came up on ``queue``; frames before it there that did not are lost."""
         way = self._buffers[queue]
-        while way and way[0].frame_id < frame_id:
-            passed = way.popleft().frame_id
-            if not self._lost or self._lost[-1].frame_id != passed:
-                self._lost.append(Lost(passed, queue, None))
-        mine = []
-        while way and way[0].frame_id == frame_id:
-            mine.append(way.popleft())
-        return tuple(mine)
+        for passed in list(takewhile(lambda number: number < frame_id, way)):
+            fate, other = self._fates.pop(passed, (None, 0))
+            if fate is None and not self._in_order:
+                continue  # GRO may hold it back
+            del way[passed]
+            if fate == Fate.MERGED:
+                continue
+            reason = DropReason(other) if fate == Fate.DROPPED else None
+            self._lost.append(Lost(passed, queue, reason, fate or Fate.DROPPED))
+        return tuple(way.pop(frame_id, ()))
 
     def lost_before(self, frame_id: int) -> list[Lost]:
         """The frames with smaller numbers that were lost and not yet told, in order; to be asked after `buffers_of`."""

@@ -13,7 +13,16 @@ from tests.support import PCAPS
 from tests.test_replay_signals import on_a_terminal
 
 MIXED = [
-    PCAPS / name for name in ("basics.pcap", "bad.pcap", "sizes.pcap", "fragments.pcap", "snapped.pcap", "flows.pcapng")
+    PCAPS / name
+    for name in (
+        "basics.pcap",
+        "bad.pcap",
+        "sizes.pcap",
+        "fragments.pcap",
+        "snapped.pcap",
+        "flows.pcapng",
+        "web.pcapng",
+    )
 ]
 ALIKE = (
     "frames_in",
@@ -21,6 +30,7 @@ ALIKE = (
     "frames_out",
     "bytes_out",
     "dropped",
+    "merged",
     "features",
     "queues",
     "ethtool",
@@ -39,6 +49,8 @@ def figures(stdout: bytes) -> dict[str, Any]:
     [
         ["--mode", "mergeable", "--queues", "2", "--journey"],
         ["--mode", "small", "--queue-size", "16", "--no-buffer", "drop", "--driver", "linux-4.19", "--burst", "40"],
+        ["--gro", "--journey", "--queues", "3"],
+        ["--gro", "--mode", "small", "--driver", "linux-4.19"],
         ["--mode", "big", "--queue-size", "64", "--encap", "virtio", "--journey", "--driver", "linux-6.1"],
     ],
 )

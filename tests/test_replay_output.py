@@ -352,8 +352,8 @@ def test_wiresharks_tools_read_all_that_is_noted(encap: Encap, tmp_path: Path) -
 
 # Options of the command -----------------------------------------------------------------------------------------------
 
-KEYS = ["frames_in", "bytes_in", "frames_out", "bytes_out", "dropped", "seconds", "frames_per_second", "interrupted",
-        "mode", "driver", "queue_size", "features", "queues", "ethtool", "netdev", "snmp", "broken",
+KEYS = ["frames_in", "bytes_in", "frames_out", "bytes_out", "dropped", "merged", "seconds", "frames_per_second",
+        "interrupted", "mode", "driver", "queue_size", "features", "queues", "ethtool", "netdev", "snmp", "broken",
         "offloads"]  # fmt: skip
 
 
@@ -473,7 +473,7 @@ def test_a_journey_names_the_frames_that_were_lost_before_one(tmp_path: Path) ->
     first, second = (packet.comments for packet in read_packets(tmp_path / "out.pcapng"))
     assert len(first) == 1
     assert second[0].startswith("netemu: queue 0, used slot 2, 1 buffer")
-    assert second[1].startswith("netemu: frame 2 was dropped on queue 0: by the driver")
+    assert second[1].startswith("netemu: frame 2 was dropped on queue 0: short_frame, ")
     assert second[2].startswith("netemu: frame 3 was dropped on queue 0: too_long")
     assert len(second) == 3
 

@@ -29,11 +29,13 @@ MAY_IMPORT = {
     "quirks": "errors jit",
     "offload": "checksum errors frame jit virtio",  # frames as bytes: nothing of rings, skbs or files
     "skb": "checksum jit memory pages pressure",
+    "fates": "jit",
+    "gro": "checksum fates jit pages skb",  # TCP segments over skbs: nothing of virtio
     "trace": "jit skb",
-    "ways": "reasons trace",
+    "ways": "fates reasons trace",
     "virtio": "errors jit",  # the specification: no packet, no Linux, no I/O
     "device": "errors frame jit memory offload quirks virtio",  # the host: never the driver
-    "driver": "checksum errors jit memory pages pressure quirks reasons skb virtio",  # the guest: never the device
+    "driver": "checksum errors fates jit memory pages pressure quirks reasons skb virtio",  # never the device
     "stack": "checksum errors jit skb",  # protocols over skbs: nothing of virtio
     "capture": "errors frame jit",  # files of frames: nothing of virtio or skbs
     "job": "capture errors",  # what the jobs over files share
@@ -41,7 +43,7 @@ MAY_IMPORT = {
 }
 
 # These join the parts, and may import all that does not import them.
-JOINTS = {"__init__", "__main__", "cli", "control", "engine", "explain", "journey", "nic", "replay"}
+JOINTS = {"__init__", "__main__", "cli", "control", "engine", "explain", "guest", "journey", "nic", "replay"}
 
 # Packages that only one part may import.
 ONLY_IN = {"numba": "jit", "llvmlite": "jit", "click": "cli"}
@@ -51,7 +53,7 @@ ONLY_WHEN_USED = {"scapy", "rich"}
 
 # The host, the guest and their protocols are fed bytes and time: files, sockets, clocks and threads are for others.
 NO_IO = {"checksum", "device", "driver", "engine", "memory", "offload", "pages", "skb", "stack", "trace", "virtio"}
-NO_IO |= {"pressure", "ways"}
+NO_IO |= {"fates", "gro", "pressure", "ways"}
 IO = {"asyncio", "io", "os", "pathlib", "random", "select", "socket", "subprocess", "threading", "time"}
 
 # What a start of the command line must not load.

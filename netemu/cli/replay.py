@@ -95,6 +95,7 @@ from netemu.cli.jobs import announce_compilation, check_files, columns, play, st
 )
 @click.option("--host-gro", is_flag=True, help="With --offloads host: the host merges segments of a flow.")
 @click.option("--journey", is_flag=True, help="Comment each frame with the way it took (pcapng).")
+@click.option("--gro", is_flag=True, help="The guest merges TCP segments of a flow that come in one poll (GRO).")
 @click.option("--json", "as_json", is_flag=True, help="Print the figures as one JSON object.")
 def replay(
     inputs: tuple[str, ...],
@@ -117,6 +118,7 @@ def replay(
     offloads: Any,
     host_gro: bool,
     journey: bool,
+    gro: bool,
     as_json: bool,
 ) -> None:
     """Play captures through the virtio-net receive path.
@@ -148,6 +150,7 @@ def replay(
         journey=journey,
         offloads=offloads,
         host_gro=host_gro,
+        gro=gro,
     )
     job = Replay(options, output)
     play(job, inputs, output, job.summary, _in_words, as_json=as_json)
@@ -164,6 +167,8 @@ def _in_words(figures: dict[str, Any]) -> str:
     ]
     for key, count in dropped.items():
         lines += wrapped(f"  {count:>11,}  {key}: {_reason(key)}", indent=15)
+    if figures["merged"]:
+        lines.append(f"merged       {figures['merged']:>13,}   by GRO, into frames before them")
     lines.append(f"time         {figures['seconds']:>13.3f} s {rate:>17,} frames/s")
     if figures["interrupted"]:
         lines.append("interrupted: the figures and the capture end where it stopped")

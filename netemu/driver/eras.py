@@ -134,6 +134,12 @@ class EraFacts:
     """Probe tells the device the address it made up (v6.3)."""
     config_waits_for_open: bool
     """Changes of the configuration are left alone while the interface is down (v6.11)."""
+    gro_hop_limit_is_flow: bool
+    """GRO takes IPv6 packets with another hop limit for another flow (until v5.16), instead of ending what it holds."""
+    gro_compares_cwr: bool
+    """GRO wants CWR equal in all segments, as Accurate ECN needs it (v6.15); before, CWR starts a packet."""
+    gro_fixed_id_without_df: bool
+    """GRO lets the IPv4 identification stay the same even without DF (v6.18)."""
     need_ctrl_vq: tuple[int, ...]
     """Features that virtnet_validate refuses when they are offered without CTRL_VQ."""
     refill_at_half_ring: bool
@@ -188,6 +194,9 @@ ERAS: dict[str, EraFacts] = {
             rss_key_max=0,
             rss_key_clamped=False,
             tells_random_mac=False,
+            gro_hop_limit_is_flow=True,
+            gro_compares_cwr=False,
+            gro_fixed_id_without_df=False,
             need_ctrl_vq=_NEED_CTRL_VQ,
             refill_at_half_ring=True,
             refill_work=True,
@@ -233,6 +242,9 @@ ERAS: dict[str, EraFacts] = {
             rss_key_max=40,
             rss_key_clamped=False,
             tells_random_mac=False,
+            gro_hop_limit_is_flow=False,
+            gro_compares_cwr=False,
+            gro_fixed_id_without_df=False,
             need_ctrl_vq=_NEED_CTRL_VQ_6_1,
             refill_at_half_ring=False,
             refill_work=True,
@@ -278,6 +290,9 @@ ERAS: dict[str, EraFacts] = {
             rss_key_max=256,
             rss_key_clamped=True,
             tells_random_mac=True,
+            gro_hop_limit_is_flow=False,
+            gro_compares_cwr=True,
+            gro_fixed_id_without_df=True,
             need_ctrl_vq=(*_NEED_CTRL_VQ_6_1, f.VQ_NOTF_COAL),
             refill_at_half_ring=False,
             refill_work=False,

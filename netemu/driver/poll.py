@@ -16,7 +16,8 @@ from netemu.driver.virtio_ring import (
     vring_interrupt,
 )
 from netemu.driver.virtnet import RQ_SIZE, TAG_SIZE, ReceiveQueue, VirtnetInfo, napi_at, sq_at, tag_at, vi_at
-from netemu.jit import call1, i64, kernel, load64, store64
+from netemu.fates import DROPPED, note_fate
+from netemu.jit import call1, call2, i64, kernel, load64, store64
 from netemu.skb import skb_at
 
 
@@ -54,14 +55,24 @@ def virtnet_poll_cleantx(rq: ReceiveQueue) -> None:
 
 
 @kernel
-def _deliver(rq: ReceiveQueue, address: i64) -> None:
-    """napi_gro_receive, as far as it goes without GRO: append to the poll's list, which is handed up when it ends."""
-    if rq.rx_tail == 0:
-        rq.rx_list = address
-    else:
-        skb_at(rq.rx_tail).next = address
-    rq.rx_tail = address
-    rq.rx_count += 1
+def _queue(rq: ReceiveQueue, address: i64) -> None:
+    """Append skbs, linked by ``next``, to the list that is handed up when the poll ends."""
+    while address != 0:
+        if rq.rx_tail == 0:
+            rq.rx_list = address
+        else:
+            skb_at(rq.rx_tail).next = address
+        rq.rx_tail = address
+        rq.rx_count += 1
+        address = skb_at(address).next
+
+
+@kernel
+def napi_gro_receive(rq: ReceiveQueue, address: i64) -> None:
+    """Pass a finished skb on: to the poll's list, or first through GRO."""
+    if rq.gro != 0:
+        address = call2(rq.gro_receive, rq.gro, address)
+    _queue(rq, address)
 
 
 @kernel
@@ -82,8 +93,10 @@ def virtnet_receive(vi: VirtnetInfo, rq: ReceiveQueue, budget: i64) -> i64:
             skb.frame_id = tag.frame_id
             skb.tstamp = tag.tstamp
             skb.wire_len = tag.wire_len
-            _deliver(rq, address)
+            napi_gro_receive(rq, address)
         else:
+            rq.lost += 1
+            note_fate(rq.fates, tag_at(rq.tags + slot * TAG_SIZE).frame_id, DROPPED, rq.last_drop)
             at = rq.drop_book + rq.last_drop * 8
             store64(at, load64(at) + 1)
     rq.packets += received
@@ -102,6 +115,8 @@ def virtnet_poll(rq: ReceiveQueue) -> i64:
     napi.polls += 1
     virtnet_poll_cleantx(rq)
     received = virtnet_receive(vi, rq, napi.weight)
+    if rq.gro != 0:
+        _queue(rq, call1(rq.gro_flush, rq.gro))
     if rq.dim_update != 0:
         rq.packets_in_napi += received
     if received < napi.weight and virtqueue_napi_complete(napi, virtqueue_at(rq.vq)) != 0 and rq.dim_update != 0:

@@ -114,6 +114,11 @@ class ReceiveQueue(Struct):
     rx_tail: i64
     """Skbs received in this poll, first and last."""
     rx_count: i64
+    gro: i64
+    """State of GRO (`netemu.gro.Gro`); 0: it is off."""
+    gro_receive: i64
+    gro_flush: i64
+    """Hooks of GRO: an skb to be held, merged or passed, and the end of a poll; both give a list of skbs."""
     tags: i64
     """Address of ``num`` (frame id, timestamp, wire length) that the emulator keeps beside the used ring, or 0."""
     dim_update: i64
@@ -133,6 +138,10 @@ class ReceiveQueue(Struct):
     rx_length_errors: i64
     rx_frame_errors: i64
     # The emulator's own book of why a frame did not become an skb that was delivered; see `netemu.reasons`.
+    lost: i64
+    """Frames received that were dropped."""
+    fates: i64
+    """Address of the queue's `netemu.fates.FateLog`, or 0."""
     last_drop: i64
     drop_book: i64
     """Address of one counter per `netemu.reasons.DropReason`."""

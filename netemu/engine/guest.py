@@ -73,11 +73,10 @@ def guest_turn(e: Engine) -> i64:
     for n in range(e.queues):
         rq = rq_at(vi.rq + n * RQ_SIZE)
         if napi_at(rq.napi).scheduled != 0:
-            before = rq.packets
+            received = rq.packets
+            lost = rq.lost
             virtnet_poll(rq)
-            received = rq.packets - before
-            if received > 0:
+            if rq.packets > received:
                 progress = 1
-            # The list was empty before: what is not on it now was dropped.
-            e.lost += received - rq.rx_count
+            e.lost += rq.lost - lost
     return progress

@@ -6,10 +6,9 @@ Every destination is taken as the host's own: there is no routing, so addresses 
 
 from __future__ import annotations
 
-from netemu.checksum import csum_fold, csum_partial
+from netemu.checksum import csum_fold, csum_partial, pseudo_v4
 from netemu.jit import i64, kernel, load8, load16be, load32, load32be
 from netemu.skb import Skb, skb_header_pointer
-from netemu.stack.checksums import pseudo_v4
 from netemu.stack.icmp import icmp_rcv
 from netemu.stack.ip_options import OPTIONS_BAD, OPTIONS_GOOD, ip_options_check
 from netemu.stack.mib import IP_EXT_ECN, count_at, ip_ext_mib_at, ip_mib_at

@@ -10,9 +10,9 @@ Their options are in `netemu.stack.ipv6_options`.
 
 from __future__ import annotations
 
+from netemu.checksum import pseudo_v6
 from netemu.jit import i64, kernel, load8, load16be, load32be, load64
 from netemu.skb import Skb, skb_header_pointer
-from netemu.stack.checksums import pseudo_v6
 from netemu.stack.icmpv6 import icmpv6_rcv
 from netemu.stack.ipv6_options import OPTIONS_TRUNCATED, walk_options
 from netemu.stack.mib import IP6_ECN, count_at, ip6_mib_at

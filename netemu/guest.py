@@ -1,0 +1,56 @@
+"""What a guest has turned on beside its driver: GRO, and the log of what became of frames that did not come up."""
+
+from __future__ import annotations
+
+from netemu.driver.probe import VirtioNet
+from netemu.fates import Fate, Fates
+from netemu.gro import GroState, gro_at, napi_gro_flush, napi_gro_receive
+from netemu.jit import hook, load_together
+
+
+class Guest:
+    """Hooks on the receive queues of one driver; `netemu.nic.Nic` has one."""
+
+    def __init__(self, driver: VirtioNet, *, gro: bool) -> None:
+        """With ``gro`` segments of a TCP flow are merged as the driver's kernel does it."""
+        self._driver = driver
+        self._fates: list[Fates] = []
+        self._gro: list[GroState] = []
+        self.gro = gro
+        if gro:
+            self._turn_gro_on()
+
+    def _turn_gro_on(self) -> None:
+        load_together(napi_gro_receive, napi_gro_flush)
+        facts = self._driver.facts
+        for rq in self._driver.receive_queues:
+            state = GroState(
+                hop_limit_is_flow=facts.gro_hop_limit_is_flow,
+                compares_cwr=facts.gro_compares_cwr,
+                fixed_id_without_df=facts.gro_fixed_id_without_df,
+            )
+            rq.gro, rq.gro_receive, rq.gro_flush = state.address, hook(napi_gro_receive), hook(napi_gro_flush)
+            self._gro.append(state)
+
+    @property
+    def merged(self) -> int:
+        """Frames that GRO merged into others."""
+        return sum(state.struct.merged for state in self._gro)
+
+    def log_fates(self, capacity: int) -> None:
+        """Note what becomes of frames that do not come up; 0: do not. There is room for ``capacity`` per queue.
+
+        A ring's worth more fits, since a frame may lie in the ring when the log is emptied.
+        """
+        self._fates = []
+        for n, rq in enumerate(self._driver.receive_queues):
+            rq.fates = 0
+            if capacity:
+                self._fates.append(Fates(capacity + self._driver.rings[2 * n].num))
+                rq.fates = self._fates[n].address
+            if rq.gro:
+                gro_at(rq.gro).fates = rq.fates
+
+    def take_fates(self) -> list[tuple[int, Fate, int]]:
+        """(frame number, fate, what belongs to it) of those noted since it was last asked."""
+        return [entry for fates in self._fates for entry in fates.take()]
