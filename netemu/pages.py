@@ -6,7 +6,7 @@ A `PagePool` owns a stretch of guest memory, cut into equal blocks of a power of
 `Page` that counts its users: whoever allocates it holds one reference, every buffer cut from it and every skb fragment
 that points into it holds one more. When the last one is dropped with `put_page` the block goes back to the pool's list,
 newest first, so that memory still warm in the cache is used again. A pool that is empty makes `alloc_pages` fail, as
-does its `refuse` count: that is how a driver is put under memory pressure.
+do its `refuse` count and a rule (`netemu.pressure`): that is how a driver is put under memory pressure.
 
 Linux has one allocator for all; here each receive queue has pools of its own, so that queues can run on different
 cores.
@@ -18,6 +18,7 @@ import numpy as np
 
 from netemu.jit import Struct, StructArray, array_of, i64, kernel, pointer, struct
 from netemu.memory import GuestMemory, signed
+from netemu.pressure import allocation_refused
 
 PAGE_SHIFT = 12
 PAGE_SIZE = 1 << PAGE_SHIFT
@@ -54,6 +55,8 @@ class PagePool(Struct):
     order: i64
     refuse: i64
     """This many allocations to come are refused, as under memory pressure."""
+    pressure: i64
+    """Address of the `netemu.pressure.Pressure` that says which are refused besides, or 0."""
     alloc_count: i64
     alloc_failed: i64
 
@@ -69,6 +72,9 @@ def alloc_pages(pool: PagePool) -> i64:
     if pool.refuse > 0 or pool.free == 0:
         if pool.refuse > 0:
             pool.refuse -= 1
+        pool.alloc_failed += 1
+        return 0
+    if pool.pressure != 0 and allocation_refused(pool.pressure) != 0:
         pool.alloc_failed += 1
         return 0
     taken = pool.free

@@ -23,6 +23,7 @@ from netemu.checksum import csum_fold, csum_partial, csum_swap
 from netemu.jit import Struct, StructArray, array_of, i64, kernel, memcpy, pointer, struct
 from netemu.memory import GuestMemory, signed
 from netemu.pages import page_at, page_gpa, put_page
+from netemu.pressure import allocation_refused
 
 MAX_SKB_FRAGS = 17
 SKB_HEAD_SIZE = 192
@@ -129,6 +130,8 @@ class SkbPool(Struct):
     total: i64
     refuse: i64
     """This many allocations to come are refused, as under memory pressure."""
+    pressure: i64
+    """Address of the `netemu.pressure.Pressure` that says which are refused besides, or 0."""
     alloc_failed: i64
 
 
@@ -145,6 +148,9 @@ def alloc_skb(pool: SkbPool) -> i64:
     if pool.refuse > 0 or pool.free == 0:
         if pool.refuse > 0:
             pool.refuse -= 1
+        pool.alloc_failed += 1
+        return 0
+    if pool.pressure != 0 and allocation_refused(pool.pressure) != 0:
         pool.alloc_failed += 1
         return 0
     address = pool.free

@@ -7,6 +7,8 @@ that waits for `VirtioNet.run_work`, like the work items of the control queue.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from netemu.driver import refill, ringparam, teardown
 from netemu.driver.config import cread, cread_mac
 from netemu.driver.control import VirtnetControl
@@ -35,6 +37,7 @@ from netemu.errors import ConfigError, NetemuError
 from netemu.jit import hook
 from netemu.memory import GuestMemory
 from netemu.pages import PAGE_SIZE
+from netemu.pressure import parse_pressures
 from netemu.skb import MAX_SKB_FRAGS
 from netemu.virtio import features as f
 from netemu.virtio import status
@@ -102,6 +105,18 @@ class VirtioNet:
         except NetemuError:
             transport.set_status(transport.get_status() | status.FAILED)  # INIT-V-12
             raise
+
+    def put_under_pressure(self, texts: Iterable[str]) -> None:
+        """Have the guest's allocations fail by rules from now on (`netemu.pressure.parse_pressures`), and by no others.
+
+        Raises `ConfigError` for a text that is no rule.
+        """
+        self.vqs.put_under_pressure(parse_pressures(texts))
+
+    @property
+    def refused(self) -> dict[str, int]:
+        """Allocations that the rules in force have refused, by kind."""
+        return self.vqs.refused
 
     def _virtnet_probe(self) -> None:
         """The device's shape from features and configuration, in the order of Linux's probe."""

@@ -9,9 +9,12 @@ called again after a reset: structs and pools stay at their addresses, which ker
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 
 from netemu.driver.eras import EraFacts
+from netemu.driver.indirect import TablePool
 from netemu.driver.virtio_ring import SCATTER_SIZE, Scatter, Virtqueue
 from netemu.driver.virtnet import (
     IP_MAX_MTU,
@@ -29,9 +32,10 @@ from netemu.driver.virtnet import (
 from netemu.driver.vring_create import Vring
 from netemu.jit import StructArray, allocate, array_of
 from netemu.memory import GuestMemory
-from netemu.pages import PAGE_SHIFT, PAGE_SIZE, Pages
+from netemu.pages import PAGE_SHIFT, PAGE_SIZE, PagePool, Pages, page_pool_at
+from netemu.pressure import KINDS, Kind, Pressure, PressureRule
 from netemu.reasons import DropReason
-from netemu.skb import MAX_SKB_FRAGS, Skbs
+from netemu.skb import MAX_SKB_FRAGS, SkbPool, Skbs, skb_pool_at
 from netemu.virtio import features as f
 from netemu.virtio.features import FeatureSet
 from netemu.virtio.notify import Doorbell
@@ -90,6 +94,7 @@ class Vqs:
         self.doorbells: list[Doorbell] = []
         self._given: dict[int, int] = {}
         """Ring entries that a queue's memory is for."""
+        self._pressures: list[tuple[Kind, Pressure]] = []
         self._owned: list[object] = []
 
     def init_vqs(self, transport: Transport, features: FeatureSet) -> None:
@@ -188,3 +193,30 @@ class Vqs:
         tags = array_of(Tag, num)
         rq.tags = tags.address
         self._owned += [skbs, pages, frags, scatter, tags]
+
+    def put_under_pressure(self, rules: Mapping[Kind, PressureRule]) -> None:
+        """Have allocations fail by these rules, each queue pair's by its own count and chance; others do not fail."""
+        clock = self.vi.address + VirtnetInfo.now.offset  # type: ignore[attr-defined] # a field, to ctypes
+        self._pressures = []
+        for n in range(self.vi.max_queue_pairs):
+            rq, sq = self.receive_queues[n], self.send_queues[n]
+            tables = [ring.tables.pool for ring in self.vrings[2 * n : 2 * n + 2] if ring.struct.indirect]
+            pools: dict[Kind, list[PagePool] | list[SkbPool] | list[TablePool]] = {
+                "pages": [page_pool_at(address) for address in (rq.frag_pool, rq.page_pool) if address],
+                "skbs": [skb_pool_at(address) for address in {rq.skb_pool, sq.skb_pool}],
+                "tables": tables,
+            }
+            for kind in KINDS:
+                pressure = rules[kind].pressure(n, clock) if kind in rules else None
+                if pressure is not None:
+                    self._pressures.append((kind, pressure))
+                for pool in pools[kind]:
+                    pool.pressure = pressure.address if pressure is not None else 0
+
+    @property
+    def refused(self) -> dict[str, int]:
+        """Allocations that the rules have refused, by kind."""
+        counts: dict[str, int] = {}
+        for kind, pressure in self._pressures:
+            counts[kind] = counts.get(kind, 0) + pressure.refused
+        return counts

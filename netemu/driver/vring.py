@@ -15,7 +15,7 @@ The two kinds are in `netemu.driver.vring_split` and `netemu.driver.vring_packed
 
 from __future__ import annotations
 
-from netemu.jit import Struct, i64, kernel, pointer, struct
+from netemu.jit import Struct, call4, i64, kernel, pointer, struct
 from netemu.virtio.notify import notification_data, ring_kick
 from netemu.virtio.packed import EVENT_WRAP_SHIFT
 
@@ -95,8 +95,24 @@ class Virtqueue(Struct):
     refuse_notify: i64
     """The transport's notify fails (a device that went away)."""
     era: i64
+    quirks: i64
+    """Address of a `QueueQuirks`, or 0."""
     mapped: i64
     """Segments handed to the device and not yet taken back: the balance of DMA map and unmap."""
+
+
+@struct
+class QueueQuirks(Struct):
+    """What a queue that misbehaves on purpose needs; see `netemu.driver.quirks`."""
+
+    spoil: i64
+    """Address of the hook that is called with each buffer before the device sees it."""
+    vq: i64
+    rules: i64
+    """Address of the `netemu.quirks.QuirkRules`."""
+    clock: i64
+    """Address of the guest's clock, ns."""
+    memory: i64
 
 
 @struct
@@ -137,6 +153,7 @@ virtqueue_at = pointer(Virtqueue)
 desc_state_at = pointer(DescState)
 desc_extra_at = pointer(DescExtra)
 scatter_at = pointer(Scatter)
+queue_quirks_at = pointer(QueueQuirks)
 STATE_SIZE = DescState.dtype.itemsize
 EXTRA_SIZE = DescExtra.dtype.itemsize
 SCATTER_SIZE = Scatter.dtype.itemsize
@@ -156,6 +173,12 @@ def writable_bytes(sg: i64, total: i64, out: i64) -> i64:
     for n in range(out, total):
         size += scatter_at(sg + n * SCATTER_SIZE).length
     return size
+
+
+@kernel
+def spoil(quirks: i64, slot: i64, buffer_id: i64, flags: i64) -> i64:
+    """Let the quirks at an address do their worst to a buffer; see `netemu.driver.quirks.spoil_buffer`."""
+    return call4(queue_quirks_at(quirks).spoil, quirks, slot, buffer_id, flags)
 
 
 @kernel

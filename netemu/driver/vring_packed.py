@@ -35,6 +35,7 @@ from netemu.driver.vring import (
     desc_extra_at,
     desc_state_at,
     scatter_at,
+    spoil,
     writable_bytes,
 )
 from netemu.jit import (
@@ -184,6 +185,8 @@ def virtqueue_add_packed(vq: Virtqueue, sg: i64, out: i64, into: i64, data: i64,
     vq.num_free -= needed
     vq.mapped += total
     vq.num_added += needed
+    if vq.quirks != 0:
+        flags = spoil(vq.quirks, head, buffer_id, flags)
     # PACK-V-15, PACK-V-20: what the head's flags expose is in place before them.
     store16_release(at + DESC_FLAGS, flags)
     return 0

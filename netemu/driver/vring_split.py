@@ -34,6 +34,7 @@ from netemu.driver.vring import (
     desc_extra_at,
     desc_state_at,
     scatter_at,
+    spoil,
     virtqueue_notify,
     writable_bytes,
 )
@@ -153,8 +154,11 @@ def virtqueue_add_split(vq: Virtqueue, sg: i64, out: i64, into: i64, data: i64, 
         extra.writable = writable_bytes(sg, total, out)
     store16(vq.avail + AVAIL_RING + 2 * (vq.avail_idx_shadow & (vq.num - 1)), head)
     vq.avail_idx_shadow = (vq.avail_idx_shadow + 1) & 0xFFFF
+    too_far = 0
+    if vq.quirks != 0:
+        too_far = spoil(vq.quirks, head, head, 0)
     # SPLIT-V-26: the entry is visible before the index that exposes it.
-    store16_release(vq.avail + AVAIL_IDX, vq.avail_idx_shadow)
+    store16_release(vq.avail + AVAIL_IDX, vq.avail_idx_shadow + too_far)
     vq.num_added += 1
     if vq.num_added == 0xFFFF and virtqueue_kick_prepare_split(vq) != 0:
         virtqueue_notify(vq)
