@@ -92,6 +92,8 @@ class Nic:
         wait: bool = True,
         settings: Settings = Settings(),  # noqa: B008 - it cannot be changed
         gro: bool = False,
+        pressure: Iterable[str] = (),
+        quirks: Iterable[str] = (),
     ) -> None:
         """Build the pair.
 
@@ -105,6 +107,8 @@ class Nic:
         ``wait`` off is dropped. With ``gro`` the guest merges segments of a TCP flow that come in one poll: one skb
         stands for several frames and has the number of the first. Raises `ConfigError` for a combination that cannot
         be.
+        Allocations of the guest fail by the rules of ``pressure`` (`netemu.pressure.parse_pressure`), ``quirks`` are
+        rules for what goes wrong on purpose (`netemu.quirks.parse_quirk`).
         """
         if burst < 1:
             raise ConfigError(f"a burst has at least one frame, not {burst}")
@@ -148,6 +152,8 @@ class Nic:
         )
         self.control = NicControl(self.driver, self.take_interrupts)
         self._add_extras()
+        self.driver.put_under_pressure(pressure)
+        self.driver.misbehave(quirks)
         self.driver.open()
         self.let_guest_run()
         self.control.apply(settings)

@@ -51,6 +51,7 @@ class ReplayOptions:
     to hardware, which the device leaves to the guest or does itself, as was negotiated; with ``host_gro`` the host
     merges segments of a flow first. With ``gro`` the guest merges TCP segments, so that a frame of the output may stand
     for several of the input.
+    Allocations fail by the rules of ``pressure``, and things go wrong by those of ``quirks``: see `netemu.nic.Nic`.
     """
 
     mode: Mode = "mergeable"
@@ -72,6 +73,8 @@ class ReplayOptions:
     offloads: HostOffloads = "as-is"
     host_gro: bool = False
     gro: bool = False
+    pressure: tuple[str, ...] = ()
+    quirks: tuple[str, ...] = ()
 
 
 class Replay(Job):
@@ -111,6 +114,8 @@ class Replay(Job):
             burst=options.burst,
             wait=options.wait,
             gro=options.gro,
+            pressure=options.pressure,
+            quirks=options.quirks,
         )
         self._taken = 0
         self._coalescer = Coalescer() if options.host_gro else None

@@ -94,6 +94,19 @@ from netemu.cli.jobs import announce_compilation, check_files, columns, play, st
     help="What frames are: complete, or from a host that leaves checksums and segmentation to hardware.",
 )
 @click.option("--host-gro", is_flag=True, help="With --offloads host: the host merges segments of a flow.")
+@click.option(
+    "--pressure",
+    metavar="RULE",
+    multiple=True,
+    help="Allocations that fail: pages, skbs or tables, as in 'pages:p=0.2,seed=7' or 'skbs:after=1,until=2'.",
+)
+@click.option(
+    "--quirk",
+    "quirks",
+    metavar="RULE",
+    multiple=True,
+    help="What goes wrong on purpose: see 'netemu quirks', as in 'chain-loop:at=1000,count=1'.",
+)
 @click.option("--journey", is_flag=True, help="Comment each frame with the way it took (pcapng).")
 @click.option("--gro", is_flag=True, help="The guest merges TCP segments of a flow that come in one poll (GRO).")
 @click.option("--json", "as_json", is_flag=True, help="Print the figures as one JSON object.")
@@ -117,6 +130,8 @@ def replay(
     encap: Any,
     offloads: Any,
     host_gro: bool,
+    pressure: tuple[str, ...],
+    quirks: tuple[str, ...],
     journey: bool,
     gro: bool,
     as_json: bool,
@@ -151,6 +166,8 @@ def replay(
         offloads=offloads,
         host_gro=host_gro,
         gro=gro,
+        pressure=pressure,
+        quirks=quirks,
     )
     job = Replay(options, output)
     play(job, inputs, output, job.summary, _in_words, as_json=as_json)

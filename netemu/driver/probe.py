@@ -30,6 +30,7 @@ from netemu.driver.header import virtio_net_hdr_tnl_to_skb
 from netemu.driver.link import Link
 from netemu.driver.netdev import netdev_features
 from netemu.driver.rss import BOOT_KEY, VirtnetRss
+from netemu.driver.quirks import DriverQuirks
 from netemu.driver.virtio_ring import broken_reason
 from netemu.driver.virtnet import IP_MAX_MTU, VirtnetInfo, small_buffer_size
 from netemu.driver.vqs import Vqs, rxq2vq, txq2vq, vq2rxq, vq2txq
@@ -112,6 +113,13 @@ class VirtioNet:
         Raises `ConfigError` for a text that is no rule.
         """
         self.vqs.put_under_pressure(parse_pressures(texts))
+
+    def misbehave(self, texts: Iterable[str]) -> None:
+        """Switch quirks on for all rings, those of these rules alone (`netemu.driver.quirks.QUIRKS`).
+
+        Raises `ConfigError` for a text that is no rule.
+        """
+        self.quirks = DriverQuirks(texts, self.memory, self.rings, self.vi.clock)
 
     @property
     def refused(self) -> dict[str, int]:

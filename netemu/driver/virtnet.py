@@ -67,6 +67,11 @@ class VirtnetInfo(Struct):
     now: i64
     """The guest's clock, in ns; whoever runs the driver moves it."""
 
+    @property
+    def clock(self) -> int:
+        """Host address of ``now``."""
+        return self.address + int(self.dtype.fields["now"][1])  # type: ignore[index]
+
 
 @struct
 class Napi(Struct):

@@ -196,7 +196,6 @@ class Vqs:
 
     def put_under_pressure(self, rules: Mapping[Kind, PressureRule]) -> None:
         """Have allocations fail by these rules, each queue pair's by its own count and chance; others do not fail."""
-        clock = self.vi.address + VirtnetInfo.now.offset  # type: ignore[attr-defined] # a field, to ctypes
         self._pressures = []
         for n in range(self.vi.max_queue_pairs):
             rq, sq = self.receive_queues[n], self.send_queues[n]
@@ -207,7 +206,7 @@ class Vqs:
                 "tables": tables,
             }
             for kind in KINDS:
-                pressure = rules[kind].pressure(n, clock) if kind in rules else None
+                pressure = rules[kind].pressure(n, self.vi.clock) if kind in rules else None
                 if pressure is not None:
                     self._pressures.append((kind, pressure))
                 for pool in pools[kind]:
