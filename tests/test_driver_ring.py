@@ -6,12 +6,8 @@ Clause ids are those of VIRTIO 1.4, "sheet" is the project's fact sheet on Linux
 from __future__ import annotations
 
 import struct
-from collections import deque
 
 import pytest
-from hypothesis import settings
-from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from netemu.driver.virtio_ring import (
     broken_reason,
@@ -27,7 +23,7 @@ from netemu.driver.virtio_ring import (
     vring_interrupt,
 )
 from netemu.virtio.split import avail_bytes, desc_bytes, used_bytes, vring_need_event
-from tests.driver_kit import ERAS, V4_19, V6_1, V7_0, RingRig, every_era
+from tests.driver_kit import V4_19, V6_1, V7_0, RingRig, every_era
 
 EIO = -5
 ENOSPC = -28
@@ -615,110 +611,3 @@ def test_detach_unused_buf(kernel: str, indirect: bool) -> None:
     assert tokens == [4, 2, 3]
     assert indices == [2, 1, 0]
     assert (rig.vq.num_free, rig.vq.mapped) == (8, 0)
-
-
-# Any order of operations
-
-
-class RingMachine(RuleBasedStateMachine):
-    """The driver's ring against a device that takes, uses and shows buffers in any order."""
-
-    @initialize(
-        num=st.sampled_from([1, 2, 4, 8, 16, 32]),
-        kernel=st.sampled_from(ERAS),
-        event=st.booleans(),
-        indirect=st.booleans(),
-        start=st.sampled_from([0, 32767, 65530]),
-    )
-    def begin(self, num: int, kernel: str, event: bool, indirect: bool, start: int) -> None:
-        self.rig = RingRig(num, kernel, event=event, indirect=indirect, start=start)
-        self.num = num
-        self.indirect = indirect
-        self.start = start
-        self.added = 0
-        self.slots: dict[int, int] = {}
-        """Descriptors each token in flight occupies."""
-        self.posted: deque[tuple[int, list[tuple[int, int, int]]]] = deque()
-        """Tokens made available and not yet taken, with their segments."""
-        self.taken: list[tuple[int, int]] = []
-        """(token, head) the device holds."""
-        self.shown: deque[tuple[int, int]] = deque()
-        """(token, length) used and not yet got."""
-
-    @rule(out=st.integers(0, 3), into=st.integers(0, 3), length=st.integers(0, 0xFFFFFFFF))
-    def add(self, out: int, into: int, length: int) -> None:
-        total = out + into
-        if total == 0:
-            return
-        token = self.added + 1
-        segments = [(0x100000 * token + 0x100 * n, (length + n) & 0xFFFFFFFF) for n in range(total)]
-        slots = 1 if self.indirect and total > 1 else total
-        free = self.num - sum(self.slots.values())
-        result = self.rig.add(segments[:out], segments[out:], token, ctx=token)
-        if slots > free:
-            assert result == ENOSPC
-            return
-        assert result == 0
-        self.added = token
-        self.slots[token] = slots
-        self.posted.append((token, [(*segment, 0 if n < out else 2) for n, segment in enumerate(segments)]))
-
-    @precondition(lambda self: self.posted)
-    @rule()
-    def take(self) -> None:
-        token, segments = self.posted.popleft()
-        head = self.rig.device.take()
-        assert self.rig.device.chain(head) == segments
-        self.taken.append((token, head))
-
-    @precondition(lambda self: self.taken)
-    @rule(which=st.integers(0, 31), length=st.integers(0, 0xFFFFFFFF))
-    def use(self, which: int, length: int) -> None:
-        token, head = self.taken.pop(which % len(self.taken))
-        self.rig.device.use(head, length)
-        self.shown.append((token, length))
-
-    @rule()
-    def get(self) -> None:
-        token, length, ctx = virtqueue_get_buf_ctx(self.rig.vq)
-        if not self.shown:
-            assert token == 0
-            return
-        assert (token, length) == self.shown.popleft()
-        assert ctx == token
-        del self.slots[token]
-
-    @rule()
-    def callbacks_off(self) -> None:
-        virtqueue_disable_cb(self.rig.vq)
-
-    @rule()
-    def callbacks_on(self) -> None:
-        opaque = virtqueue_enable_cb_prepare(self.rig.vq)
-        assert virtqueue_poll(self.rig.vq, opaque) == (1 if self.shown else 0)
-
-    @rule()
-    def kick(self) -> None:
-        assert virtqueue_kick(self.rig.vq) == 1
-
-    @invariant()
-    def nothing_is_lost(self) -> None:
-        vq = self.rig.vq
-        assert vq.num_free + sum(self.slots.values()) == self.num
-        assert self.rig.device.avail_idx == (self.start + self.added) & 0xFFFF
-        assert vq.broken == 0
-
-    def teardown(self) -> None:
-        if not hasattr(self, "rig"):
-            return
-        tokens = set()
-        while self.shown:
-            self.get()
-        while token := virtqueue_detach_unused_buf(self.rig.vq):
-            tokens.add(token)
-        assert tokens == set(self.slots)
-        assert (self.rig.vq.num_free, self.rig.vq.mapped) == (self.num, 0)
-
-
-RingMachine.TestCase.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
-TestRingInAnyOrder = RingMachine.TestCase
