@@ -115,11 +115,11 @@ class VirtioNet:
         self.vqs.put_under_pressure(parse_pressures(texts))
 
     def misbehave(self, texts: Iterable[str]) -> None:
-        """Switch quirks on for all rings, those of these rules alone (`netemu.driver.quirks.QUIRKS`).
+        """Switch quirks on for receive and send queues, those of these rules alone (`netemu.driver.quirks.QUIRKS`).
 
         Raises `ConfigError` for a text that is no rule.
         """
-        self.quirks = DriverQuirks(texts, self.memory, self.rings, self.vi.clock)
+        self.quirks = DriverQuirks(texts, self.memory, self.rings[: 2 * self.vi.max_queue_pairs], self.vi.clock)
 
     @property
     def refused(self) -> dict[str, int]:
