@@ -94,7 +94,7 @@ class Vqs:
         self.doorbells: list[Doorbell] = []
         self._given: dict[int, int] = {}
         """Ring entries that a queue's memory is for."""
-        self._pressures: list[tuple[Kind, Pressure]] = []
+        self._pressures: dict[tuple[Kind, int], Pressure] = {}
         self._owned: list[object] = []
 
     def init_vqs(self, transport: Transport, features: FeatureSet) -> None:
@@ -193,29 +193,33 @@ class Vqs:
         tags = array_of(Tag, num)
         rq.tags = tags.address
         self._owned += [skbs, pages, frags, scatter, tags]
+        self._press(rq.index)
 
     def put_under_pressure(self, rules: Mapping[Kind, PressureRule]) -> None:
         """Have allocations fail by these rules, each queue pair's by its own count and chance; others do not fail."""
-        self._pressures = []
-        for n in range(self.vi.max_queue_pairs):
-            rq, sq = self.receive_queues[n], self.send_queues[n]
-            tables = [ring.tables.pool for ring in self.vrings[2 * n : 2 * n + 2] if ring.struct.indirect]
-            pools: dict[Kind, list[PagePool] | list[SkbPool] | list[TablePool]] = {
-                "pages": [page_pool_at(address) for address in (rq.frag_pool, rq.page_pool) if address],
-                "skbs": [skb_pool_at(address) for address in {rq.skb_pool, sq.skb_pool}],
-                "tables": tables,
-            }
-            for kind in KINDS:
-                pressure = rules[kind].pressure(n, self.vi.clock) if kind in rules else None
-                if pressure is not None:
-                    self._pressures.append((kind, pressure))
-                for pool in pools[kind]:
-                    pool.pressure = pressure.address if pressure is not None else 0
+        pairs = range(self.vi.max_queue_pairs)
+        self._pressures = {(kind, n): rules[kind].pressure(n, self.vi.clock) for kind in rules for n in pairs}
+        for n in pairs:
+            self._press(n)
+
+    def _press(self, n: int) -> None:
+        """Tell the pools of queue pair ``n`` which rules hold for them."""
+        rq, sq = self.receive_queues[n], self.send_queues[n]
+        tables = [ring.tables.pool for ring in self.vrings[2 * n : 2 * n + 2] if ring.struct.indirect]
+        pools: dict[Kind, list[PagePool] | list[SkbPool] | list[TablePool]] = {
+            "pages": [page_pool_at(address) for address in (rq.frag_pool, rq.page_pool) if address],
+            "skbs": [skb_pool_at(address) for address in {rq.skb_pool, sq.skb_pool}],
+            "tables": tables,
+        }
+        for kind in KINDS:
+            pressure = self._pressures.get((kind, n))
+            for pool in pools[kind]:
+                pool.pressure = pressure.address if pressure is not None else 0
 
     @property
     def refused(self) -> dict[str, int]:
         """Allocations that the rules have refused, by kind."""
         counts: dict[str, int] = {}
-        for kind, pressure in self._pressures:
+        for (kind, _), pressure in self._pressures.items():
             counts[kind] = counts.get(kind, 0) + pressure.refused
         return counts
