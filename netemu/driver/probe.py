@@ -29,8 +29,8 @@ from netemu.driver.features import (
 from netemu.driver.header import virtio_net_hdr_tnl_to_skb
 from netemu.driver.link import Link
 from netemu.driver.netdev import netdev_features
-from netemu.driver.rss import BOOT_KEY, VirtnetRss
 from netemu.driver.quirks import DriverQuirks
+from netemu.driver.rss import BOOT_KEY, VirtnetRss
 from netemu.driver.virtio_ring import broken_reason
 from netemu.driver.virtnet import IP_MAX_MTU, VirtnetInfo, small_buffer_size
 from netemu.driver.vqs import Vqs, rxq2vq, txq2vq, vq2rxq, vq2txq
