@@ -13,6 +13,7 @@ Everything is reset in place: kernels keep the addresses of queues, doorbells an
 from __future__ import annotations
 
 import ctypes
+from collections import Counter
 from collections.abc import Iterable
 
 from netemu.device.chain import BROKEN_REASONS, DeviceQueue
@@ -20,6 +21,8 @@ from netemu.device.coalesce import Coalescing
 from netemu.device.config import ConfigSpace
 from netemu.device.control import Control
 from netemu.device.filter import ReceiveFilter
+from netemu.device.misbehave import MisbehavingQueue
+from netemu.device.quirk_used import settle
 from netemu.device.receive import ReceiveSide
 from netemu.device.rings import check_queue_size_max, largest_size, set_up_ring
 from netemu.device.rss import Rss
@@ -88,6 +91,7 @@ class NetDevice:
         self.side = ReceiveSide(header=self._header.address)
         self.steering = Steerer(Rss(self.config), pairs)
         self._pairs = pairs
+        self._misbehaving: dict[int, MisbehavingQueue] = {}
         count = 2 * pairs + int(f.CTRL_VQ in features)
         self.queues: StructArray[DeviceQueue] = array_of(DeviceQueue, count)
         self.doorbells: StructArray[Doorbell] = array_of(Doorbell, count)
@@ -301,6 +305,28 @@ class NetDevice:
 
     # Queues.
 
+    def misbehave(self, quirks: Iterable[str]) -> None:
+        """Have the receive queues, when they are set up, break rules on purpose: see `netemu.device.quirks`.
+
+        Each queue follows the rules by itself. Raises `ConfigError` for a rule that cannot be read.
+        """
+        texts = list(quirks)
+        self._misbehaving = {2 * pair: MisbehavingQueue(texts) for pair in range(self._pairs)} if texts else {}
+
+    @property
+    def quirks_fired(self) -> dict[str, int]:
+        """How often each quirk that is switched on has happened, over all queues."""
+        total: Counter[str] = Counter()
+        for queue in self._misbehaving.values():
+            total.update(queue.rules.fired)
+        return dict(total)
+
+    def settle(self) -> list[int]:
+        """No frame comes for a while: misbehaving queues publish what they kept back; the pairs that were called."""
+        return [
+            index // 2 for index in self._misbehaving if self.queues[index].quirks and settle(self.queues[index].quirks)
+        ]
+
     def queue_size_max(self, index: int) -> int:
         """The largest size of virtqueue ``index``, for split rings a power of two; 0 for one that does not exist."""
         exists = 0 <= index < 2 * self.pairs or 0 <= index == self.control_index
@@ -323,6 +349,8 @@ class NetDevice:
         dq.doorbell = self.doorbells.address + index * Doorbell.dtype.itemsize
         if index != self.control_index:
             self.coalescing.queue_enabled(index)
+        if index in self._misbehaving:
+            self._misbehaving[index].attach(dq, ring.num, self.features)
         self._owned[index] = owned
         self._sizes[index] = ring.num
         self.memory.hold(self)

@@ -17,8 +17,9 @@ from netemu.device.queue import (
     take_kick,
     unpop,
 )
+from netemu.device.quirks import device_quirks_at
 from netemu.device.rss import rss_state_at
-from netemu.jit import Struct, i64, kernel, memcpy, memset, pointer, store16, store32, struct
+from netemu.jit import Struct, call1, i64, kernel, memcpy, memset, pointer, store16, store32, struct
 from netemu.virtio.net import HDR_HASH_REPORT, HDR_HASH_VALUE, HDR_LEN_MAX, HDR_NUM_BUFFERS
 
 RECEIVED = 0
@@ -179,6 +180,8 @@ def wait_for_buffers(dq: DeviceQueue) -> i64:
 
 @kernel
 def publish(dq: DeviceQueue) -> i64:
-    """Flush and notify; 1 if the driver was called."""
+    """Flush and notify; how often the driver was called: at most once, by a device without quirks."""
+    if dq.quirks != 0:
+        return call1(device_quirks_at(dq.quirks).publish, dq.quirks)
     flush(dq)
     return notify(dq)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from netemu.capture.sink import SINK_NONE, sink_at
 from netemu.device.queue import DeviceQueue, available, device_queue_at, unpop, used_slot
+from netemu.device.quirks import device_quirks_at
 from netemu.device.receive import (
     BROKEN,
     DOES_NOT_FIT,
@@ -20,7 +21,7 @@ from netemu.engine.extras import FOREVER, admitted, count_drop, interrupt, publi
 from netemu.engine.state import DONE, FLUSH, QUEUE_PAIR, Engine
 from netemu.engine.taps import ring_tap, trace_buffers
 from netemu.frame import FRAME_SIZE, Frame, frame_at
-from netemu.jit import i64, kernel, load64, store64
+from netemu.jit import call5, i64, kernel, load64, store64
 from netemu.reasons import FILTERED, NO_BUFFER, QUEUE_BROKEN, TOO_LONG
 from netemu.trace import trace_at, trace_drop, trace_has_room
 
@@ -99,6 +100,9 @@ def arrive(e: Engine) -> i64:
         else:
             _short(e, dq, frame, queue, outcome)
         return DONE
+    rq = rq_at(vi.rq + queue * RQ_SIZE)
+    if dq.quirks != 0:
+        call5(device_quirks_at(dq.quirks).spoil, dq.quirks, e.frames_in + 1, vi.now, rq.tags, TAG_SIZE)
     trace = trace_at(e.trace)
     if trace.capacity != 0 and trace_has_room(trace, dq.taken, 0) == 0:
         unpop(dq)
@@ -108,7 +112,6 @@ def arrive(e: Engine) -> i64:
         return FLUSH
     if trace.capacity != 0:
         trace_buffers(e, dq, queue)
-    rq = rq_at(vi.rq + queue * RQ_SIZE)
     tag = tag_at(rq.tags + used_slot(dq) * TAG_SIZE)
     tag.frame_id = e.frames_in + 1
     tag.tstamp = frame.tstamp
@@ -116,5 +119,7 @@ def arrive(e: Engine) -> i64:
     called = publish(dq) if e.extras == 0 else publish_extra(e, queue, frame.len)
     if called != 0:
         interrupt(e, queue)
+        if called > 1:
+            interrupt(e, queue)  # a spurious one
     _next_frame(e, frame)
     return DONE

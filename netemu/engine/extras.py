@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from netemu.device.coalesce import MODERATION_SIZE
 from netemu.device.queue import device_queue_at, flush, notify
-from netemu.device.receive import receive_side_at
+from netemu.device.receive import publish, receive_side_at
 from netemu.device.stats import QUEUE_STATS_SIZE, queue_stats_at
 from netemu.driver.poll import skb_recv_done
 from netemu.driver.virtnet import RQ_SIZE, rq_at, vi_at
@@ -60,11 +60,13 @@ def admitted(e: Engine, frame: Frame) -> i64:
 
 @kernel
 def publish_extra(e: Engine, queue: i64, length: i64) -> i64:
-    """`netemu.device.receive.publish` with all that may be done besides; 1 if the driver was called."""
+    """`netemu.device.receive.publish` with all that may be done besides; how often the driver was called."""
     dq = device_queue_at(e.device_queues + queue * QUEUE_PAIR)
-    flush(dq)
     if e.count_frame != 0:
         call3(e.count_frame, e.stats + 2 * queue * QUEUE_STATS_SIZE, receive_side_at(e.side).header, length)
+    if dq.quirks != 0:
+        return publish(dq)
+    flush(dq)
     if e.signal != 0:
         return _signal(e, queue, 1, vi_at(e.vi).now)
     return notify(dq)
