@@ -208,16 +208,18 @@ class HandOf(Generic[R]):
         first_idx: int = 0,
         config: NetConfig | None = None,
         memory: GuestMemory | None = None,
+        quirks: Sequence[str] = (),
     ) -> None:
         """Bring a device with the feature ``bits`` up over ``size`` bytes of guest memory (INIT-V-01 to INIT-V-11).
 
         ``first_idx`` is where the indices of all rings stand at the beginning, as after many rounds; ``memory`` takes
-        the place of a single region.
+        the place of a single region. ``quirks`` are rules for what the device does wrong.
         """
         self.memory = memory or GuestMemory(size)
         features = FeatureSet.of(*bits, *self.needs)
         config = config or NetConfig(max_virtqueue_pairs=pairs)
         self.device = NetDevice(self.memory, features, config, queue_size=num)
+        self.device.misbehave(quirks)
         negotiate(self.device, features)
         self.rings: list[R] = [self.kind(self.memory, num) for _ in range(2 * pairs)]
         self.bells: list[Doorbell] = []

@@ -271,9 +271,12 @@ def settle(address: i64) -> i64:
         return 0
     q.count = 0
     q.mask = 0
+    torn = dq.packed == 0 and load16(dq.used + split.USED_IDX) != dq.used_idx
+    if q.kept_count == 0 and q.repair == 0 and not torn:
+        return 0
     _list_kept(q)
     _write(q, dq)
-    if dq.packed == 0:
+    if torn:
         split_publish(dq, 0)
     if call_due(dq) == 0:
         return 0
