@@ -8,12 +8,27 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from netemu.capture.formats import (
+    BLOCK_ENHANCED_PACKET,
+    BLOCK_PACKET,
+    ENHANCED_HEADER,
+    EPB_DROPCOUNT,
+    EPB_FLAGS,
+    EPB_HASH,
+    EPB_PACKETID,
+    EPB_QUEUE,
+    EPB_VERDICT,
+    OPT_COMMENT,
+)
+from netemu.capture.options import unpack_options
 from netemu.capture.window import Window
 from netemu.frame import FRAME_SIZE, Frame
 from netemu.jit import allocate
 
 BATCH_FRAMES = 8192
 """Most frames of one batch."""
+_NUMBERS = {EPB_FLAGS, EPB_DROPCOUNT, EPB_PACKETID, EPB_QUEUE}
+_BYTES = {OPT_COMMENT, EPB_HASH, EPB_VERDICT}
 
 
 class CapturedFrame(NamedTuple):
@@ -39,6 +54,8 @@ class FrameBatch:
         self._fields: npt.NDArray[np.void] = self._structs.array.view(Frame.dtype)
         self.address = self._structs.address
         self.count = 0
+        self.order = ""
+        """Byte order of the pcapng section that the frames are from, "<" or ">"; "" for pcap."""
 
     def frames(self) -> Iterator[CapturedFrame]:
         """The frames as Python objects with copies of their bytes."""
@@ -55,3 +72,37 @@ class FrameBatch:
         """Make this a batch of one frame, whose fields are those of `Frame` but the last."""
         self._fields[0] = (*frame, 0)
         self.count = 1
+
+    def options(self) -> dict[int, list[tuple[int, bytes]]]:
+        """The pcapng options of those frames that have any, as code and value by the frame's number.
+
+        Numbers are little-endian, as a file of ours has them. Of a big-endian section the options of unknown meaning
+        are left out, and so are damaged ones of any.
+        """
+        if not self.order or self.count == 0:
+            return {}
+        memory = np.frombuffer(self._window.memory, np.uint8)
+        start = self.column("address") - self._window.address - ENHANCED_HEADER
+        caplen = self.column("len")
+        there = np.nonzero(start >= 0)[0]
+        words = memory[start[there, None] + np.arange(ENHANCED_HEADER)].view(self.order + "u4")
+        kind, size = words[:, 0], words[:, 1].astype(np.int64)
+        end = start[there] + size
+        bare = ENHANCED_HEADER + ((caplen[there] + 3) & ~3) + 4
+        packets = (kind == BLOCK_ENHANCED_PACKET) | (kind == BLOCK_PACKET)
+        # A simple packet block has no options; what stands in front of its frame only looks like a header by chance.
+        has = packets & (words[:, 5] == caplen[there]) & (size > bare) & (end <= len(memory))
+        found = {}
+        for n in np.nonzero(has)[0].tolist():
+            packed = memory[start[there[n]] + bare[n] - 4 : end[n] - 4].tobytes()
+            try:
+                options = unpack_options(packed, self.order)
+            except ValueError:
+                continue
+            found[int(self._fields["id"][there[n]])] = options if self.order == "<" else _turned(options)
+        return found
+
+
+def _turned(options: list[tuple[int, bytes]]) -> list[tuple[int, bytes]]:
+    """Options of a big-endian section, as little-endian ones."""
+    return [(code, value[::-1] if code in _NUMBERS else value) for code, value in options if code in _NUMBERS | _BYTES]

@@ -106,6 +106,8 @@ class Format(Protocol):
     window: Window
     state: ParseState
     interfaces: list[Interface]
+    order: str
+    """pcapng: the section's byte order, "<" or ">"; "" for pcap."""
     kernel: Any
     """The entry kernel: takes the address of ``state``, returns one of the codes above."""
 

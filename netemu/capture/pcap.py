@@ -95,6 +95,7 @@ class PcapFormat:
         magic, order = MAGICS[bytes(window.memory[window.start : window.start + 4])]
         if not window.need(PCAP_FILE_HEADER):
             fail(window, f"the file ends inside its pcap header of {PCAP_FILE_HEADER} bytes; {window.left} are there")
+        self.order = ""
         self._order = "<" if order == "little" else ">"
         fields = struct.unpack_from(self._order + "4xHH8xII", window.memory, window.start)
         major, minor, snaplen, network = fields

@@ -205,7 +205,7 @@ class PcapngFormat:
         self.interfaces: list[Interface] = []
         self._clocks: StructArray[InterfaceClock] = array_of(InterfaceClock, 4)
         self._link_types = link_types
-        self._order = "<"
+        self.order = "<"
         self.step()
 
     def step(self) -> Packet | None:
@@ -239,7 +239,7 @@ class PcapngFormat:
 
     def _words(self, at: int, form: str) -> tuple[int, ...]:
         """Numbers of the block that starts the window, from its byte ``at`` on."""
-        return packing.unpack_from(self._order + form, self.window.memory, self.window.start + at)
+        return packing.unpack_from(self.order + form, self.window.memory, self.window.start + at)
 
     def _bytes(self, start: int, end: int) -> bytes:
         """Bytes ``start`` to ``end`` of the block that starts the window."""
@@ -247,7 +247,7 @@ class PcapngFormat:
 
     def _check_trailer(self, size: int, at: int) -> None:
         """Compare the length behind a block, at ``window.memory[at]``, with the one in front."""
-        (behind,) = packing.unpack_from(self._order + "I", self.window.memory, at)
+        (behind,) = packing.unpack_from(self.order + "I", self.window.memory, at)
         if behind != size:
             fail(self.window, f"a block's two lengths differ: {size} in front, {behind} behind")
 
@@ -287,9 +287,9 @@ class PcapngFormat:
             fail(window, f"the file ends inside a section header: {window.left} of {_SECTION_HEADER} bytes are there")
         magic = self._bytes(8, 12)
         if magic == BYTE_ORDER_MAGIC.to_bytes(4, "little"):
-            self._order = "<"
+            self.order = "<"
         elif magic == BYTE_ORDER_MAGIC.to_bytes(4, "big"):
-            self._order = ">"
+            self.order = ">"
         else:
             fail(window, f"a section header has no byte-order magic but {magic.hex(' ')}")
         size, _, major, minor = self._words(4, "IIHH")
@@ -300,7 +300,7 @@ class PcapngFormat:
         if not window.need(size):
             self._explain_end(BLOCK_SECTION, size)
         self._check_trailer(size, window.start + size - 4)
-        self.state.big_endian = int(self._order == ">")
+        self.state.big_endian = int(self.order == ">")
         self.state.first_interface = len(self.interfaces)
         self.state.interface_count = 0
         self.state.interfaces = self._clocks.address
@@ -310,7 +310,7 @@ class PcapngFormat:
         """Take an interface description of ``size`` bytes."""
         link_type, _, snaplen = self._words(8, "HHI")
         try:
-            options = unpack_options(self._bytes(16, size - 4), self._order)
+            options = unpack_options(self._bytes(16, size - 4), self.order)
         except ValueError as error:
             fail(self.window, f"an interface description is damaged: {error}")
         ticks, offset, name, description = _DEFAULT_TICKS, 0, "", ""
@@ -319,7 +319,7 @@ class PcapngFormat:
                 base = 2 if value[0] & 0x80 else 10
                 ticks = base ** (value[0] & 0x7F)
             elif code == IF_TSOFFSET and len(value) == 8:
-                (offset,) = packing.unpack(self._order + "q", value)
+                (offset,) = packing.unpack(self.order + "q", value)
             elif code == IF_NAME:
                 name = text(value)
             elif code == IF_DESCRIPTION:

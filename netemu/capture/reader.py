@@ -72,6 +72,7 @@ class CaptureReader:
             state.end = window.address + window.end
             result = form.kernel(state.address)
             window.start = state.data - window.address
+            batch.order = form.order
             if state.count:
                 batch.count = state.count
                 return batch

@@ -70,6 +70,7 @@ _KINDS = {"pcap": SINK_PCAP, "pcapng": SINK_PCAPNG}
 _GZIP_LEVEL = 1
 """Frames come faster than any level can pack them; level 1 is the least in the way."""
 _COMMENT_ROOM = SINK_SIZE - 2 * MAX_FRAME
+_OPTIONS_ROOM = MAX_FRAME // 2
 _NANOSECONDS = b"\x09"
 _FILTER_IS_TEXT = b"\0"
 _LAST_TIMESTAMP = (1 << 64) - 1
@@ -150,14 +151,18 @@ def _texts(pairs: Sequence[tuple[int, str]]) -> list[tuple[int, bytes]]:
 
 def _comments(comments: Sequence[str]) -> list[tuple[int, bytes]]:
     """Comment options, as many as surely fit into a record of the buffer (and into a reader's window)."""
-    options = []
-    room = _COMMENT_ROOM
-    for _, value in _texts([(OPT_COMMENT, comment) for comment in comments]):
-        room -= len(value) + 8
+    return _fitting(_texts([(OPT_COMMENT, comment) for comment in comments]), _COMMENT_ROOM)
+
+
+def _fitting(options: Sequence[tuple[int, bytes]], room: int) -> list[tuple[int, bytes]]:
+    """The first of the options, as many as fit into ``room`` bytes."""
+    fitting = []
+    for option in options:
+        room -= len(option[1]) + 8
         if room < 0:
             break
-        options.append((OPT_COMMENT, value))
-    return options
+        fitting.append(option)
+    return fitting
 
 
 def _section_block() -> bytes:
@@ -275,12 +280,13 @@ class CaptureWriter:
         comments: Sequence[str] = (),
         drops: int = 0,
         flow_hash: int = 0,
+        options: Sequence[tuple[int, bytes]] = (),
     ) -> None:
         """Record one frame from Python, as `sink_record` does from a kernel; frames over MAX_FRAME are snapped.
 
-        ``comments`` are for people (half a MiB at most, the rest is left out), ``drops`` frames were lost in front of
-        it, and ``flow_hash`` is its receive hash (0: none); only pcapng keeps any of these. ``wire_len`` is at least,
-        and by default, the length of ``data``. Raises as `flush` does.
+        ``comments`` are for people (half a MiB at most, the rest is left out), ``options`` are others, as code and
+        value, ``drops`` frames were lost in front of it, and ``flow_hash`` is its receive hash (0: none); only pcapng
+        keeps any of these. ``wire_len`` is at least, and by default, the length of ``data``. Raises as `flush` does.
         """
         sink = self.sink
         wire_len = max(len(data), wire_len or 0)
@@ -293,19 +299,19 @@ class CaptureWriter:
         else:
             drops += sink.pending_drops
             sink.pending_drops = 0
-            options = _comments(comments)
+            packed = [*_fitting(options, _OPTIONS_ROOM), *_comments(comments)]
             if flags:
-                options.append((EPB_FLAGS, struct.pack("<I", flags)))
+                packed.append((EPB_FLAGS, struct.pack("<I", flags)))
             if flow_hash:
-                options.append((EPB_HASH, struct.pack(">BI", HASH_TOEPLITZ, flow_hash)))
+                packed.append((EPB_HASH, struct.pack(">BI", HASH_TOEPLITZ, flow_hash)))
             if drops > 0:
-                options.append((EPB_DROPCOUNT, struct.pack("<Q", drops)))
+                packed.append((EPB_DROPCOUNT, struct.pack("<Q", drops)))
             if frame_id > 0:
-                options.append((EPB_PACKETID, struct.pack("<Q", frame_id)))
+                packed.append((EPB_PACKETID, struct.pack("<Q", frame_id)))
             if queue >= 0:
-                options.append((EPB_QUEUE, struct.pack("<I", queue)))
+                packed.append((EPB_QUEUE, struct.pack("<I", queue)))
             head = struct.pack("<I", sink.interface) + _timestamp(tstamp) + struct.pack("<II", len(data), wire_len)
-            body = head + data + bytes(-len(data) & 3) + pack_options(options)
+            body = head + data + bytes(-len(data) & 3) + pack_options(packed)
             self._append(_block(BLOCK_ENHANCED_PACKET, body))
         sink.frames += 1
         sink.bytes += len(data)

@@ -16,6 +16,8 @@ from netemu.errors import NetemuError
 COMMANDS = {
     "replay": "Play captures through the virtio-net receive path.",
     "show": "Print the frames of a capture, with the way each took.",
+    "to-wire": "Finish what a host left to its hardware.",
+    "to-host": "Merge the segments of a flow, as a host's receive offload does.",
     "features": "Explain feature bits: what they mean, require and lead to.",
     "wireshark": "Look at ring captures in Wireshark: plug-in and profile.",
 }
@@ -36,7 +38,8 @@ class LazyGroup(click.Group):
         """The command, loaded now; None for a name there is not."""
         if cmd_name not in COMMANDS:
             return None
-        command = getattr(importlib.import_module(f"netemu.cli.{cmd_name}"), cmd_name)
+        module = cmd_name.replace("-", "_")
+        command = getattr(importlib.import_module(f"netemu.cli.{module}"), module)
         assert isinstance(command, click.Command)
         return command
 

@@ -28,6 +28,17 @@ _PROGRESS_AFTER = 1.0
 _PROGRESS_EVERY = 0.2
 _PROGRESS_NAME = 40
 _WIDTH = 78
+_COUNTED = {
+    "segmented": "large packets were segmented",
+    "segments": "segments were made of them",
+    "fragmented": "datagrams were fragmented",
+    "fragments": "fragments were made of them",
+    "completed": "checksums were finished",
+    "handed_on": "frames went on with something left to the guest",
+    "over_mtu": "frames over the MTU went on as they came",
+    "merged": "frames were merged",
+    "large": "large frames were made of them",
+}
 _INTERRUPTS = (signal.SIGINT, signal.SIGTERM)
 
 
@@ -144,11 +155,21 @@ def columns(counters: dict[str, int]) -> list[str]:
     return ["  ".join(cells[at : at + 2]) for at in range(0, len(cells), 2)]
 
 
+def totals_in_words(figures: dict[str, Any]) -> list[str]:
+    """Frames and bytes in and out, and the time: the head of a report."""
+    lines = [
+        f"frames in    {figures['frames_in']:>13,}   {figures['bytes_in']:>17,} bytes",
+        f"frames out   {figures['frames_out']:>13,}   {figures['bytes_out']:>17,} bytes",
+        f"time         {figures['seconds']:>13.3f} s {figures['frames_per_second']:>17,} frames/s",
+    ]
+    if figures["interrupted"]:
+        lines.append("interrupted: the figures and the capture end where it stopped")
+    return lines
+
+
 def stage_in_words(figures: dict[str, Any]) -> list[str]:
     """What a stage of the offloads counted, a line each; counters that did not move are left out."""
-    lines = [
-        f"  {value:>11,}  {key.replace('_', ' ')}" for key, value in figures.items() if key != "unchanged" and value
-    ]
+    lines = [f"  {value:>11,}  {_COUNTED[key]}" for key, value in figures.items() if key in _COUNTED and value]
     for key, count in figures["unchanged"].items():
         lines += wrapped(f"  {count:>11,}  {_why(key)}", indent=15)
     return lines or ["  nothing was left to do"]
