@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 
 from netemu.frame import Frame
 from netemu.jit import Buffer, StructArray, allocate, array_of
-from netemu.offload import Finisher, Stage, finish
+from netemu.offload import Coalescer, Finisher, Stage, coalesce, finish
 from tests.wire import HOST_MAC, PEER_MAC, UDP, internet_checksum, pack_addresses, pseudo
 
 TCP = 6
@@ -281,11 +281,11 @@ class LaidOut:
         return buffer.address
 
 
-def through(stage: Stage, frames: Sequence[Given | bytes]) -> list[Made]:
+def through(stage: Stage, frames: Sequence[Given | bytes], *, last: bool = False) -> list[Made]:
     """Run a stage over frames until it has nothing left; what it made."""
     laid = LaidOut([Given(frame) if isinstance(frame, bytes) else frame for frame in frames])
     sources = {it.address for it in laid.structs}
-    stage.give(laid.structs.address, len(frames))
+    stage.give(laid.structs.address, len(frames), last=last)
     made: list[Made] = []
     more = True
     while more:
@@ -310,3 +310,17 @@ class PlainFinisher(Finisher):
 def finished(*frames: Given | bytes, stage: Finisher | None = None, **options: int) -> list[Made]:
     """What the first stage makes of frames."""
     return through(stage or PlainFinisher(**options), frames)  # type: ignore[arg-type]
+
+
+class PlainCoalescer(Coalescer):
+    """The other stage as plain Python."""
+
+    def run(self) -> bool:
+        self._buffers.empty()
+        function = getattr(coalesce.coalesce, "py_func", coalesce.coalesce)
+        return bool(function(self.job.address, int(self._last)) == 0)
+
+
+def merged(*frames: Given | bytes, stage: Coalescer | None = None, **options: int) -> list[Made]:
+    """What the other stage makes of frames, after which none waits."""
+    return through(stage or PlainCoalescer(**options), frames, last=True)  # type: ignore[arg-type]

@@ -159,7 +159,7 @@ def test_tshark_reads_it_all(name: str) -> None:
         for address in filter(None, seen[field]):
             assert documentation.match(address), address
 
-    if name not in UNFINISHED | {"bad.pcap", "fragments.pcap"}:
+    if name not in UNFINISHED | {"bad.pcap", "fragments.pcap", "gso-before.pcap", "gro-after.pcap"}:
         for field in CHECKSUMS:
             assert frames_with(seen[field], BAD, ILLEGAL) == []
 

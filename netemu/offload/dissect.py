@@ -43,7 +43,7 @@ class Layers(Struct):
     network: i64
     """The IP header; for what is not IP, the end of the Ethernet header."""
     version: i64
-    """4 or 6."""
+    """4 or 6; 0 for what is not IP."""
     transport: i64
     protocol: i64
     """TCP or UDP."""
@@ -200,6 +200,7 @@ def dissect(frame: i64, length: i64, d: Layers) -> i64:
     d.outer_version = 0
     d.outer_transport = 0
     d.network = min(length, ETHERNET_HEADER)
+    d.version = 0
     d.end = length
     if length < ETHERNET_HEADER:
         return NOT_IP

@@ -136,6 +136,10 @@ def judge(frame: i64, length: i64, mtu: i64, udp_size: i64, d: Layers, h: VnetHe
     clear_vnet(h)
     why = look_inside(frame, length, d)
     if why != WHOLE:
+        if d.version == 4 and why in (OTHER_PROTOCOL, FRAGMENT):
+            ip = ipv4_state(frame, d.network, d.transport - d.network)
+            if ip != RIGHT:
+                return UNFINISHED if ip == PARTIAL else WRONG_IP_CHECKSUM
         over = length - d.network > mtu
         return TOO_LONG if over and why in (NOT_IP, OTHER_PROTOCOL, FRAGMENT) else why
     large = 1 if d.end - outermost(d) > mtu else 0
