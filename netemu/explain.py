@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
+from netemu.device.config import config_advice
 from netemu.driver.eras import ERAS, EraFacts
 from netemu.driver.features import MODE_NAMES, SUPPORTED, choose, receive_mode
 from netemu.errors import ConfigError
 from netemu.virtio import features as f
 from netemu.virtio.features import ADVICE, NAMES, REQUIRES, FeatureSet
 from netemu.virtio.meanings import MEANINGS
-from netemu.virtio.net import header_layout, header_length
+from netemu.virtio.net import NetConfig, header_layout, header_length
 
 
 def explain_bit(bit: int) -> dict[str, Any]:
@@ -78,6 +79,7 @@ def explain(
     ``refused`` says why a device would leave FEATURES_OK clear for the accepted set; empty where it would not.
     """
     whole: dict[str, Any] = {"offer": explain_set(offered)}
+    whole["offer"]["advice"] += config_advice(NetConfig(mtu=mtu), offered)
     if accepted is not None:
         extra = accepted - offered
         refused = ([f"not offered: {extra}"] if extra else []) + accepted.unmet()

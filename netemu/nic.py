@@ -37,6 +37,7 @@ from netemu.trace import BufferEvent, SkbEvent, TraceBuffers
 from netemu.virtio import features as f
 from netemu.virtio import packed, split
 from netemu.virtio.features import FeatureSet
+from netemu.virtio.net import LINK_UP
 from netemu.ways import Ways
 
 DEFAULT_BURST = 64
@@ -116,7 +117,11 @@ class Nic:
         rss = RssOptions.parse(rss) if isinstance(rss, str) else rss
         own = offered_features(mode, queues, ring, rss=rss is not None, hash_report=hash_report)
         offered = (own if offer is None else offer) | settings.features()
-        offered = (offered | FeatureSet.of(f.MTU) if mtu is not None else offered).changed(features)
+        if mtu is not None:
+            offered |= FeatureSet.of(f.MTU)
+        if offer is None and f.VERSION_1 not in offered.changed(features):
+            offered |= FeatureSet.of(f.ANY_LAYOUT)  # LEG-D-06
+        offered = offered.changed(features)
         facts = era(driver)
         chosen = choose(facts, offered, accept & SUPPORTED, config.mtu)
         check_queue_size = packed.check_queue_size if f.RING_PACKED in chosen else split.check_queue_size
@@ -167,7 +172,9 @@ class Nic:
             e.signal, e.moderations = hook(signal_hook), device.coalescing.queues.address
         if f.DEVICE_STATS in chosen:
             e.count_frame, e.stats = hook(count_frame), device.stats.counts.address
-        e.extras = int(e.admit != 0 or e.signal != 0 or e.count_frame != 0)
+        if f.MTU in chosen:
+            e.mtu = device.config.mtu
+        self._extras = int(e.admit != 0 or e.signal != 0 or e.count_frame != 0 or e.mtu != 0)
 
     def take_interrupts(self) -> None:
         """Let the driver hear calls that came outside of the loop, such as those that a command made due."""
@@ -212,6 +219,7 @@ class Nic:
     def set_link(self, *, up: bool, speed: int | None = None, duplex: int | None = None) -> None:
         """Take the link up or down at the device, and let the driver see it; ``speed`` in Mbit/s, ``duplex`` 0 or 1.
 
+        While it is down frames are dropped before they reach the device.
         Raises `ConfigError` for a speed or duplex that cannot be, or that would change while the link is up.
         """
         self.device.set_link(up, speed, duplex)
@@ -234,7 +242,10 @@ class Nic:
 
     def run(self) -> bool:
         """Play what was queued; False when a sink or trace is full and has to be emptied before the next call."""
+        self.engine.link_down = int(not self.device.config.status & LINK_UP)
+        self.engine.extras = self._extras | self.engine.link_down
         done = bool(engine.run(self.engine.address) == engine.DONE)
+        self.device.check_queues()
         if done:
             self.device.coalescing.now = self.driver.vi.now
             self.driver.run_work()

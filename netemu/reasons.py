@@ -18,6 +18,8 @@ class DropReason(IntEnum):
     NO_MEMORY = 7
     BAD_HEADER = 8
     FILTERED = 9
+    OVER_MTU = 10
+    LINK_DOWN = 11
 
     @property
     def key(self) -> str:
@@ -41,6 +43,8 @@ _WORDS = {
     DropReason.NO_MEMORY: "the guest had no memory for an skb",
     DropReason.BAD_HEADER: "virtio header that the driver refuses (rx_frame_errors)",
     DropReason.FILTERED: "the device's receive filter does not let it in",
+    DropReason.OVER_MTU: "longer than the MTU that the device told the driver",
+    DropReason.LINK_DOWN: "the link is down",
 }
 
 # The same numbers for kernels, which take no enums.
@@ -53,5 +57,7 @@ BUFFERS_MISSING = int(DropReason.BUFFERS_MISSING)
 NO_MEMORY = int(DropReason.NO_MEMORY)
 BAD_HEADER = int(DropReason.BAD_HEADER)
 FILTERED = int(DropReason.FILTERED)
+OVER_MTU = int(DropReason.OVER_MTU)
+LINK_DOWN = int(DropReason.LINK_DOWN)
 
 REASON_COUNT = len(DropReason)

@@ -292,6 +292,11 @@ class HandTransport:
         self.reads.append((offset, len(data) if size is None else size))
         return data if size is None else data[:size]
 
+    def write_config(self, offset: int, data: bytes) -> None:
+        self.log.append(("write_config", offset))
+        packed = self.config.pack()
+        self.config = NetConfig.unpack(packed[:offset] + data + packed[offset + len(data) :])
+
     def queue_size_max(self, index: int) -> int:  # noqa: ARG002 - all queues are alike
         return self.queue_size
 

@@ -17,6 +17,7 @@ from netemu.virtio.net import ANNOUNCE, LINK_UP, NetConfig
 PAIRS_MAX = 0x8000
 MTU_MIN = 68
 MTU_MAX = 65535
+MTU_IPV6 = 1280
 SPEED_MAX = 0x7FFFFFFF
 UNKNOWN_SPEED = 0xFFFFFFFF
 UNKNOWN_DUPLEX = 0xFF
@@ -49,6 +50,13 @@ def check_config(config: NetConfig, offered: FeatureSet) -> None:
             raise ConfigError(f"a speed is at most {SPEED_MAX} Mbit/s, or {UNKNOWN_SPEED:#x} for unknown")
         if config.duplex not in (0, 1, UNKNOWN_DUPLEX):
             raise ConfigError(f"duplex is 0 (half), 1 (full) or 0xff (unknown), not {config.duplex}")
+
+
+def config_advice(config: NetConfig, offered: FeatureSet) -> list[str]:
+    """What is allowed and yet should not be, a sentence each."""
+    if f.MTU in offered and MTU_MIN <= config.mtu < MTU_IPV6:
+        return [f"an MTU should be at least {MTU_IPV6}: IPv6 needs it"]  # NETC-D-03
+    return []
 
 
 class ConfigSpace:

@@ -36,7 +36,7 @@ from netemu.virtio import features as f
 from netemu.virtio import status
 from netemu.virtio.control import offload_features, offload_mask
 from netemu.virtio.features import FeatureSet
-from netemu.virtio.net import ANNOUNCE, HDR_LEN_MAX, LINK_UP, NetConfig, header_length
+from netemu.virtio.net import ANNOUNCE, FIELDS, HDR_LEN_MAX, LINK_UP, NetConfig, header_length
 from netemu.virtio.notify import ConfigBell, Doorbell
 from netemu.virtio.split import RingAddresses
 
@@ -236,7 +236,7 @@ class NetDevice:
 
         Kernels only mark a queue broken; whoever runs them calls this when they are back.
         """
-        if self._status & status.DEVICE_NEEDS_RESET or not any(dq.broken for dq in self.queues):
+        if self._status & status.DEVICE_NEEDS_RESET or not self.queues.view["broken"].any():
             return
         self._status |= status.DEVICE_NEEDS_RESET
         if self._status & status.DRIVER_OK:
@@ -251,6 +251,17 @@ class NetDevice:
     def read_config(self, offset: int = 0, size: int | None = None) -> bytes:
         """Bytes of the configuration space, at any time (CFG-D-01, CFG-D-02)."""
         return self.config_space.read(offset, size)
+
+    def write_config(self, offset: int, data: bytes) -> None:
+        """A driver writes to the space: the station address, if it is a legacy driver (LEG-D-02, LEG-V-12).
+
+        All else is ignored: the fields are read-only to a modern one (NETC-V-01).
+        """
+        mac_at, mac_size = FIELDS["mac"]
+        if f.VERSION_1 in self.features or not (mac_at <= offset and offset + len(data) <= mac_at + mac_size):
+            return
+        mac = self.config.mac
+        self.set_mac(mac[:offset] + data + mac[offset + len(data) :])
 
     def change_config(self, **fields: int | bytes) -> None:
         """Give configuration fields new values, and tell a driver that is there (OPER-D-01).

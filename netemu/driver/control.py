@@ -71,6 +71,8 @@ class VirtnetControl:
         self.coalesce_queues: dict[int, Coalesce] = {}
         """Parameters of single virtqueues, where they were set one by one."""
         self.device_stats_cap = 0
+        self.write_config: Callable[[int, bytes], None] | None = None
+        """How to write the address into the configuration of a legacy device; None for a modern one."""
         self._work: list[Callable[[], None]] = []
 
     def _send(self, kind: int, command: int, *data: bytes) -> bool:
@@ -132,10 +134,13 @@ class VirtnetControl:
         self.virtnet_set_rx_mode()
 
     def virtnet_set_mac_address(self, mac: bytes) -> bool:
-        """Take another station address; without CTRL_MAC_ADDR only the driver knows of it."""
+        """Take another station address; without CTRL_MAC_ADDR a legacy device is told byte by byte, others are not."""
         if self._has(f.CTRL_MAC_ADDR) and not self._send(c.CTRL_MAC, c.MAC_ADDR_SET, mac):
             self._warn("Failed to set mac address by vq command.")
             return False
+        if not self._has(f.CTRL_MAC_ADDR) and self.write_config is not None:
+            for offset in range(len(mac)):
+                self.write_config(offset, mac[offset : offset + 1])
         self._vi.mac = int.from_bytes(mac, "big")
         return True
 

@@ -98,6 +98,8 @@ class VirtioNet:
             fresh = self.facts.control_fresh
             self.cvq = ControlQueue(self.rings[-1], transport, memory, fresh=fresh) if has_cvq else None
             self.control = VirtnetControl(self.cvq, self.vi, self.features, self.facts)
+            if f.VERSION_1 not in self.features and f.MAC in self.features:
+                self.control.write_config = transport.write_config
             self.link = Link(transport, self.vi, self.features, self.send_queues, self.control)
             self.rss = VirtnetRss(self.control, transport, self.vi, self.features, self.facts, boot_key)
             self.dim = RxDim(self.receive_queues, self.control)

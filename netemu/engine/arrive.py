@@ -17,12 +17,12 @@ from netemu.device.receive import (
 )
 from netemu.device.steering import select_queue
 from netemu.driver.virtnet import RQ_SIZE, TAG_SIZE, rq_at, tag_at, vi_at
-from netemu.engine.extras import FOREVER, admitted, count_drop, interrupt, publish_extra, send_calls
+from netemu.engine.extras import FOREVER, count_drop, interrupt, publish_extra, refused, send_calls
 from netemu.engine.state import DONE, FLUSH, QUEUE_PAIR, Engine
 from netemu.engine.taps import ring_tap, trace_buffers
 from netemu.frame import FRAME_SIZE, Frame, frame_at
 from netemu.jit import call5, i64, kernel, load64, store64
-from netemu.reasons import FILTERED, NO_BUFFER, QUEUE_BROKEN, TOO_LONG
+from netemu.reasons import NO_BUFFER, QUEUE_BROKEN, TOO_LONG
 from netemu.trace import trace_at, trace_drop, trace_has_room
 
 REFILL_WAITS = 64
@@ -85,9 +85,11 @@ def arrive(e: Engine) -> i64:
     frame = frame_at(e.frames + e.next * FRAME_SIZE)
     vi = vi_at(e.vi)
     vi.now = max(vi.now, frame.tstamp)
-    if e.extras != 0 and admitted(e, frame) == 0:
-        _drop(e, frame, 0, FILTERED)
-        return DONE
+    if e.extras != 0:
+        reason = refused(e, frame)
+        if reason != 0:
+            _drop(e, frame, 0, reason)
+            return DONE
     queue = select_queue(e.steering, frame.address, frame.len, vi.now)
     dq = device_queue_at(e.device_queues + queue * QUEUE_PAIR)
     side = receive_side_at(e.side)

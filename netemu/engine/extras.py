@@ -7,6 +7,7 @@ with its state beside it, or 0.
 from __future__ import annotations
 
 from netemu.device.coalesce import MODERATION_SIZE
+from netemu.device.mtu import over_mtu
 from netemu.device.queue import device_queue_at, flush, notify
 from netemu.device.receive import publish, receive_side_at
 from netemu.device.stats import QUEUE_STATS_SIZE, queue_stats_at
@@ -15,7 +16,7 @@ from netemu.driver.virtnet import RQ_SIZE, rq_at, vi_at
 from netemu.engine.state import QUEUE_PAIR, Engine
 from netemu.frame import Frame
 from netemu.jit import call3, call4, i64, kernel
-from netemu.reasons import FILTERED, NO_BUFFER
+from netemu.reasons import FILTERED, LINK_DOWN, NO_BUFFER, OVER_MTU
 from netemu.virtio.notify import doorbell_at
 
 FOREVER = 1 << 62
@@ -49,13 +50,17 @@ def send_calls(e: Engine, now: i64) -> i64:
 
 
 @kernel
-def admitted(e: Engine, frame: Frame) -> i64:
-    """Time has come to the frame at hand: send calls that are due by now; 0 if the device does not let the frame in."""
+def refused(e: Engine, frame: Frame) -> i64:
+    """Time has come to the frame at hand: send calls that are due by now; the reason not to let the frame in, or 0."""
     if e.signal != 0:
         send_calls(e, vi_at(e.vi).now)
-    if e.admit != 0:
-        return call3(e.admit, e.filter, frame.address, frame.len)
-    return 1
+    if e.link_down != 0:
+        return LINK_DOWN
+    if e.admit != 0 and call3(e.admit, e.filter, frame.address, frame.len) == 0:
+        return FILTERED
+    if e.mtu != 0 and over_mtu(frame.address, frame.len, frame.vnet, e.mtu) != 0:
+        return OVER_MTU
+    return 0
 
 
 @kernel
@@ -75,7 +80,7 @@ def publish_extra(e: Engine, queue: i64, length: i64) -> i64:
 @kernel
 def count_drop(e: Engine, queue: i64, reason: i64) -> None:
     """A frame was dropped: the device's statistics know, unless it was never meant for this station."""
-    if e.count_frame != 0 and reason != FILTERED:
+    if e.count_frame != 0 and reason not in (FILTERED, LINK_DOWN):
         counts = queue_stats_at(e.stats + 2 * queue * QUEUE_STATS_SIZE)
         counts.drops += 1
         if reason == NO_BUFFER:

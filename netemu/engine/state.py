@@ -43,7 +43,11 @@ class Engine(Struct):
     """Negotiated features, for the ring capture's prefix."""
     trace: i64
     extras: i64
-    """Any of the hooks of `netemu.engine.extras` is there."""
+    """Any of the hooks of `netemu.engine.extras` is there, or one of the next two says something."""
+    mtu: i64
+    """What the device told the driver (feature MTU), or 0: longer frames are dropped."""
+    link_down: i64
+    """1: no frame reaches the device."""
     admit: i64
     filter: i64
     """Hook that lets a frame in, of the filter's address, the frame's and its length; address of the `Filter`."""

@@ -45,6 +45,10 @@ class Transport(Protocol):
         """``size`` bytes of configuration space from ``offset``, or all; fewer where the space ends."""
         ...
 
+    def write_config(self, offset: int, data: bytes) -> None:
+        """Write to configuration space, which legacy drivers alone may do (LEG-D-02)."""
+        ...
+
     def queue_size_max(self, index: int) -> int:
         """The largest size virtqueue ``index`` can have; 0 where there is no such queue."""
         ...
