@@ -159,7 +159,7 @@ class HandRing:
 
     @staticmethod
     def _walk(index: int, entry: Callable[[int], tuple[int, int, int, int]]) -> Iterator[tuple[int, int, int]]:
-        for _ in range(64):
+        for _ in range(2048):
             addr, length, flags, following = entry(index)
             assert not flags & 4, "SPLIT-V-07: INDIRECT inside a table or a chain"
             yield addr, length, flags & ~1

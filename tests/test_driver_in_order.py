@@ -23,7 +23,7 @@ def _add(rig: RingRig | PackedRig, token: int, segments: int, size: int = 100) -
 
 
 def test_ord_v_01_descriptors_are_taken_in_table_order() -> None:
-    """From 0 on, round and round, whatever came back when; chains may lie over the table's end."""
+    """ORD-V-01: From 0 on, round and round, whatever came back when; chains may lie over the table's end."""
     rig = RingRig(8, in_order=True)
     heads = []
     for token in range(1, 12):
@@ -35,6 +35,7 @@ def test_ord_v_01_descriptors_are_taken_in_table_order() -> None:
 
 
 def test_split_v_05_next_is_the_one_behind_and_0_at_the_end() -> None:
+    """SPLIT-V-05."""
     rig = RingRig(4, in_order=True)
     _add(rig, 1, 2)
     rig.device.use(rig.device.take(), 0)
@@ -57,7 +58,7 @@ def test_split_v_10_indirect_entries_follow_each_other() -> None:
 
 @pytest.mark.parametrize("indirect", [False, True])
 def test_ord_v_02_a_batch_comes_back_whole(indirect: bool) -> None:
-    """One element, in the slot of the first (ORD-D-02), names the head of the last (ORD-D-01).
+    """ORD-V-02: One element, in the slot of the first, names the head of the last.
 
     The last has the length that the device says, those before count as completely used: all that was writable.
     """
@@ -77,7 +78,7 @@ def test_ord_v_02_a_batch_comes_back_whole(indirect: bool) -> None:
 
 
 def test_a_batch_of_one_is_an_ordinary_element() -> None:
-    """ORD-D-01 is a MAY: elements one by one are right too."""
+    """Elements one by one are right too."""
     rig = RingRig(4, in_order=True)
     for token in (1, 2):
         _add(rig, token, 1)
@@ -135,7 +136,9 @@ def test_ids_of_a_packed_ring_in_order_are_slots() -> None:
 
 @pytest.mark.parametrize("indirect", [False, True])
 def test_ord_v_03_a_batch_comes_back_whole(indirect: bool) -> None:
-    """One used descriptor over the first of the batch, with the last one's id; the whole batch is skipped (ORD-D-03).
+    """ORD-V-03.
+
+    One used descriptor over the first of the batch, with the last one's id; the whole batch is skipped.
 
     A ring of 11 begins at slot 5, so that direct chains pass its end within the batch.
     """

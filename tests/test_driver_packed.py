@@ -41,7 +41,10 @@ def test_pack_v_05_parts_are_aligned_and_zero() -> None:
 
 @pytest.mark.parametrize("num", [1, 2, 3, 7, 100, 32768])
 def test_pack_b_10_any_size_up_to_32768(num: int) -> None:
-    """N need not be a power of two: two rounds of the ring with one buffer in flight, at both ends of the range."""
+    """PACK-B-10.
+
+    N need not be a power of two: two rounds of the ring with one buffer in flight, at both ends of the range.
+    """
     rig = PackedRig(num)
     for token in range(1, min(2 * num, 250) + 1):
         rig.cycle(token, 1)
@@ -50,12 +53,13 @@ def test_pack_b_10_any_size_up_to_32768(num: int) -> None:
 
 @pytest.mark.parametrize("num", [0, 32769])
 def test_pack_b_10_no_other_size(num: int) -> None:
+    """PACK-B-10."""
     with pytest.raises(ConfigError, match="from 1 to 32768"):
         PackedRig(num)
 
 
 def test_pack_b_02_a_zero_ring_is_not_used() -> None:
-    """AVAIL = USED = 0 is not enough: under the first wrap counter, 1, both have to be 1."""
+    """PACK-B-02: AVAIL = USED = 0 is not enough: under the first wrap counter, 1, both have to be 1."""
     rig = PackedRig(4)
     assert virtqueue_get_buf_ctx(rig.vq) == NOTHING
     rig.add_many(1, 1)
@@ -66,7 +70,9 @@ def test_pack_b_02_a_zero_ring_is_not_used() -> None:
 
 
 def test_pack_b_11_a_chain_as_bytes() -> None:
-    """PACK-V-01, PACK-V-03: AVAIL set, USED clear in every descriptor; PACK-V-12: writable behind readable ones.
+    """PACK-B-11.
+
+    PACK-V-01, PACK-V-03: AVAIL set, USED clear in every descriptor; PACK-V-12: writable behind readable ones.
 
     Offsets: addr 0, len 8, id 12, flags 14; Linux writes the id into all of them, the last is where it counts
     (PACK-V-02). NEXT on all but the last.
@@ -82,7 +88,7 @@ def test_pack_b_11_a_chain_as_bytes() -> None:
 
 
 def test_pack_v_01_bits_are_the_other_way_round_behind_the_end() -> None:
-    """PACK-B-01, PACK-V-03: a chain over the ring's end has AVAIL before it and USED behind it."""
+    """PACK-V-01: PACK-B-01, PACK-V-03: a chain over the ring's end has AVAIL before it and USED behind it."""
     rig = PackedRig(4)
     rig.cycle(1, 3)
     rig.add_many(2, 3)
@@ -95,7 +101,10 @@ def test_pack_v_01_bits_are_the_other_way_round_behind_the_end() -> None:
 
 
 def test_pack_b_01_wrap_counters_over_many_rounds() -> None:
-    """Chains of 1 to 3 over a ring of 5: every position and both counters, with the device's view checked each time."""
+    """PACK-B-01.
+
+    Chains of 1 to 3 over a ring of 5: every position and both counters, with the device's view checked each time.
+    """
     rig = PackedRig(5)
     for token in range(1, 60):
         rig.cycle(token, 1 + token % 3)
@@ -115,6 +124,7 @@ def test_pack_v_14_room_for_the_whole_list_or_nothing(segments: int, result: int
 
 
 def test_pack_v_11_a_list_as_long_as_the_ring_is_the_longest() -> None:
+    """PACK-V-11."""
     rig = PackedRig(4)
     assert rig.add_many(1, 5) == ENOSPC
     assert rig.add_many(1, 4) == 0
@@ -148,7 +158,7 @@ def test_pack_v_07_exposed_descriptors_are_left_alone() -> None:
 
 
 def test_pack_v_13_nothing_depends_on_later_lists() -> None:
-    """A buffer is whole when it is exposed: the device takes and uses it with nothing behind it."""
+    """PACK-V-13: A buffer is whole when it is exposed: the device takes and uses it with nothing behind it."""
     rig = PackedRig(8)
     rig.add_many(1, 3)
     assert rig.device.take()[1] == 3
@@ -167,9 +177,11 @@ def test_ids_are_not_slots() -> None:
 
 
 def test_pack_v_04_the_slots_of_a_buffer_are_remembered_by_its_id() -> None:
-    """Used out of order, the used descriptors lie where the slots of those before them end; ids come back newest first.
+    """PACK-V-04.
 
-    PACK-D-04: one used descriptor a chain. PACK-B-03: the driver looks at one place.
+    Used out of order, the used descriptors lie where the slots of those before them end; ids come back newest first.
+
+    PACK-B-03: the driver looks at one place.
     """
     rig = PackedRig(8)
     for token, segments in ((1, 3), (2, 1), (3, 2)):
@@ -196,7 +208,7 @@ def test_pack_v_04_the_slots_of_a_buffer_are_remembered_by_its_id() -> None:
     assert ids == [3, 0, 1, 2]
 
 
-def test_pack_d_03_the_length_is_handed_on_as_it_is() -> None:
+def test_the_length_is_handed_on_as_it_is() -> None:
     """Sheet 5.4 step 9; PACK-D-05: NEXT in a used descriptor says nothing."""
     rig = PackedRig(4)
     rig.add([], [(0x1000, 10)], token=5, ctx=77)
@@ -209,7 +221,10 @@ def test_pack_d_03_the_length_is_handed_on_as_it_is() -> None:
 
 
 def test_pack_b_04_an_indirect_table_as_bytes() -> None:
-    """Sheet 5.7: entries carry WRITE and nothing else (PACK-V-17); the head is INDIRECT without NEXT (PACK-V-19)."""
+    """PACK-B-04.
+
+    Sheet 5.7: entries carry WRITE and nothing else (PACK-V-17); the head is INDIRECT without NEXT (PACK-V-19).
+    """
     rig = PackedRig(4, indirect=True)
     rig.add([(0xAAAA, 12)], [(0xBBBB, 4064), (0xCCCC, 4096)], token=1)
     address, length, buffer_id, flags = rig.device.descriptor(0)
@@ -226,7 +241,10 @@ def test_pack_b_04_an_indirect_table_as_bytes() -> None:
 
 
 def test_pack_b_05_a_list_is_direct_or_indirect() -> None:
-    """PACK-V-16: without the feature no table; PACK-V-19: a single segment, or a table that fails, means a list."""
+    """PACK-B-05.
+
+    PACK-V-16: without the feature no table; PACK-V-19: a single segment, or a table that fails, means a list.
+    """
     rig = PackedRig(8, indirect=True)
     rig.ring.tables.pool.refuse = 1
     rig.add_many(1, 2)
@@ -239,7 +257,7 @@ def test_pack_b_05_a_list_is_direct_or_indirect() -> None:
 
 
 def test_pack_v_10_a_list_longer_than_the_tables_is_chained() -> None:
-    """PACK-V-18: a table has as many entries as the queue was made for, and no more."""
+    """PACK-V-10: PACK-V-18: a table has as many entries as the queue was made for, and no more."""
     rig = PackedRig(64, indirect=True, table_entries=40)
     rig.add_many(1, 40)
     rig.add_many(2, 41)
@@ -315,7 +333,10 @@ def test_detach_unused_buf_touches_no_index(indirect: bool) -> None:
 
 
 def test_notif_v_04_a_kick_says_where_the_next_descriptor_goes() -> None:
-    """PACK-V-08: the slot not yet available and its wrap counter; repeated without new ones (NOTIF-V-05, PACK-V-09)."""
+    """NOTIF-V-04.
+
+    PACK-V-08: the slot not yet available and its wrap counter; repeated without new ones (NOTIF-V-05, PACK-V-09).
+    """
     rig = PackedRig(5, notification_data=True)
     words = []
     for token, segments in ((1, 3), (2, 1), (3, 2)):

@@ -27,7 +27,10 @@ both_suppressions = pytest.mark.parametrize("event", [False, True], ids=["flags"
 @pytest.mark.parametrize(("flags", "need"), [(ENABLE, 1), (DISABLE, 0), (3, 1)])
 @both_suppressions
 def test_pack_b_07_kick_by_flags(flags: int, need: int, event: bool) -> None:
-    """PACK-B-09: the device's structure is read after the descriptors are written; 3 is reserved, Linux then kicks."""
+    """PACK-B-07.
+
+    PACK-B-09: the device's structure is read after the descriptors are written; 3 is reserved, Linux then kicks.
+    """
     rig = PackedRig(4, event=event)
     rig.device.set_device_event(0, 1, flags)
     rig.add_many(1, 1)
@@ -57,7 +60,10 @@ def test_pack_b_07_kick_by_flags(flags: int, need: int, event: bool) -> None:
 def test_pack_b_08_kick_when_the_named_descriptor_is_passed(
     before: int, segments: int, event: int, wrap: int, need: int
 ) -> None:
-    """The event names a slot and its wrap counter; ring of 5, ``before`` slots gone before the buffer is added."""
+    """PACK-B-08.
+
+    The event names a slot and its wrap counter; ring of 5, ``before`` slots gone before the buffer is added.
+    """
     rig = PackedRig(5, event=True)
     if before:
         rig.cycle(9, before)
@@ -68,7 +74,7 @@ def test_pack_b_08_kick_when_the_named_descriptor_is_passed(
 
 
 def test_a_batch_is_one_kick() -> None:
-    """PACK-V-21, PACK-D-18: descriptors are counted since the last decision, over several buffers."""
+    """PACK-V-21: descriptors are counted since the last decision, over several buffers."""
     rig = PackedRig(8, event=True)
     rig.device.set_device_event(3, 1, DESC)
     kicks = []
@@ -142,7 +148,7 @@ def test_the_event_follows_while_interrupts_are_wanted(kernel: str) -> None:
 @both_suppressions
 @eras_with_packed
 def test_pack_v_23_enable_and_look_again(kernel: str, event: bool) -> None:
-    """What the device used between enabling and polling is seen."""
+    """PACK-V-23: What the device used between enabling and polling is seen."""
     rig = PackedRig(4, kernel, event=event)
     rig.add_many(1, 2)
     opaque = virtqueue_enable_cb_prepare(rig.vq)

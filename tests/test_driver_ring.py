@@ -22,8 +22,23 @@ from netemu.driver.virtio_ring import (
     virtqueue_poll,
     vring_interrupt,
 )
+from netemu.virtio.features import FeatureSet
 from netemu.virtio.split import avail_bytes, desc_bytes, used_bytes, vring_need_event
-from tests.driver_kit import V4_19, V6_1, V7_0, RingRig, every_era
+from tests.driver_kit import (
+    BIG,
+    MERGEABLE,
+    SMALL,
+    V4_19,
+    V6_1,
+    V7_0,
+    Rig,
+    RingRig,
+    contents,
+    every_era,
+    frame,
+    free,
+    vnet_hdr,
+)
 
 EIO = -5
 ENOSPC = -28
@@ -38,13 +53,13 @@ both_suppressions = pytest.mark.parametrize("event", [False, True], ids=["flags"
 
 @pytest.mark.parametrize(("num", "sizes"), [(1, (16, 8, 14)), (8, (128, 22, 70)), (256, (4096, 518, 2054))])
 def test_split_b_01_sizes_of_the_parts(num: int, sizes: tuple[int, int, int]) -> None:
-    """16 * N, 6 + 2 * N, 6 + 8 * N."""
+    """SPLIT-B-01: 16 * N, 6 + 2 * N, 6 + 8 * N."""
     assert (desc_bytes(num), avail_bytes(num), used_bytes(num)) == sizes
 
 
 @every_era
 def test_split_b_03_a_chain_as_bytes(kernel: str) -> None:
-    """Sheet 5.2: readable segments first, WRITE on the others (SPLIT-V-02), NEXT on all but the last."""
+    """SPLIT-B-03: Sheet 5.2: readable segments first, WRITE on the others (SPLIT-V-02), NEXT on all but the last."""
     rig = RingRig(8, kernel)
     assert rig.add([(0x1122334455667788, 0x0A0B0C0D)], [(0x5000, 64), (0x6000, 1500)], token=7) == 0
     table = rig.memory.read(rig.desc, 128)
@@ -57,7 +72,10 @@ def test_split_b_03_a_chain_as_bytes(kernel: str) -> None:
 
 @every_era
 def test_split_b_05_the_available_ring_as_bytes(kernel: str) -> None:
-    """The index is published at once; entries name heads: 0, then 3 behind a chain of three (sheet 5.2 step 8)."""
+    """SPLIT-B-05.
+
+    The index is published at once; entries name heads: 0, then 3 behind a chain of three (sheet 5.2 step 8).
+    """
     rig = RingRig(8, kernel)
     rig.add([], [(0x1000, 1), (0x2000, 1), (0x3000, 1)], token=1)
     rig.add([], [(0x4000, 1)], token=2)
@@ -67,7 +85,7 @@ def test_split_b_05_the_available_ring_as_bytes(kernel: str) -> None:
 
 @every_era
 def test_split_b_06_used_elements_are_read_at_their_offsets(kernel: str) -> None:
-    """Element n lies at 4 + 8 * n: id, then len; the length is handed on as it is (sheet 5.4 step 9)."""
+    """SPLIT-B-06: Element n lies at 4 + 8 * n: id, then len; the length is handed on as it is (sheet 5.4 step 9)."""
     rig = RingRig(4, kernel)
     for token in (11, 12, 13):
         rig.add_one(token, ctx=token * 10)
@@ -201,7 +219,10 @@ def test_a_ring_of_one_entry() -> None:
 
 @every_era
 def test_indirect_table_as_bytes(kernel: str) -> None:
-    """Sheet 5.2 step 5: head = table's address, 16 * n, INDIRECT alone (SPLIT-V-09); one slot is used (SPLIT-B-04)."""
+    """Sheet 5.2 step 5: head = table's address, 16 * n, INDIRECT alone (SPLIT-V-09); one slot is used (SPLIT-B-04).
+
+    SPLIT-V-07: no entry is INDIRECT.
+    """
     rig = RingRig(4, kernel, indirect=True)
     rig.add([(0xAAAA, 12)], [(0xBBBB, 4064), (0xCCCC, 4096)], token=1)
     address, length, flags, _ = rig.device.descriptor(0)
@@ -226,14 +247,47 @@ def test_tables_of_buffers_in_flight_do_not_overlap() -> None:
         assert rig.device.chain(rig.device.take()) == wanted
 
 
-@pytest.mark.parametrize(("segments", "slots"), [(19, 1), (24, 1), (25, 25)])
-def test_the_longest_table(segments: int, slots: int) -> None:
-    """netemu's tables have 24 entries (a big buffer needs 19, sheet 2.2); what is longer is chained."""
-    rig = RingRig(32, indirect=True)
+@pytest.mark.parametrize(("entries", "segments", "slots"), [(19, 19, 1), (19, 20, 20), (1024, 1024, 1)])
+def test_tables_are_as_large_as_asked(entries: int, segments: int, slots: int) -> None:
+    """A table has the entries its queue was made for (a big buffer needs 19, sheet 2.2); what is longer is chained."""
+    rig = RingRig(32, indirect=True, table_entries=entries)
     wanted = [(0x1000 * n, n, 2) for n in range(1, segments + 1)]
     assert rig.add([], [(gpa, length) for gpa, length, _ in wanted], token=1) == 0
     assert rig.vq.num_free == 32 - slots
     assert rig.device.chain(rig.device.take()) == wanted
+
+
+@pytest.mark.parametrize(("features", "segments"), [(MERGEABLE, 1), (SMALL, 1), (BIG, 19)])
+def test_split_v_03_segments_of_a_receive_buffer(features: FeatureSet, segments: int) -> None:
+    """SPLIT-V-03: one, but for big buffers: header, the first page's rest, 17 pages (sheet 2.2)."""
+    rig = Rig(features=features, size=16)
+    rig.fill()
+    assert len(rig.rx.chain(rig.rx.take())) == segments
+
+
+def test_split_v_17_what_lies_behind_the_used_length_is_nobodys() -> None:
+    """SPLIT-V-17, SPLIT-V-18: the device wrote 60 bytes more than it says; the frame has none of them."""
+    rig = Rig(features=MERGEABLE)
+    rig.fill()
+    data = vnet_hdr() + frame(100)
+    skb = rig.receive_one(data + b"\xa5" * 60, lengths=(len(data),))
+    assert contents(skb) == frame(100)
+    free(skb)
+
+
+@pytest.mark.parametrize(("num", "start"), [(32768, 0), (32768, 65000)])
+def test_split_b_02_the_largest_ring(num: int, start: int) -> None:
+    """SPLIT-B-02: 32768 entries: slots and heads keep all their bits; a full ring and back."""
+    rig = RingRig(num, event=True, start=start)
+    for token in range(1, num + 1):
+        assert rig.add_one(token) == 0
+    assert rig.add_one(1) == ENOSPC
+    assert rig.device.avail_idx == (start + num) & 0xFFFF
+    for token in range(1, num + 1):
+        rig.device.place_used(rig.device.take(), token)
+    rig.device.publish()
+    assert all(virtqueue_get_buf_ctx(rig.vq)[:2] == (token, token) for token in range(1, num + 1))
+    assert rig.vq.num_free == num
 
 
 def test_a_single_segment_needs_no_table() -> None:
@@ -359,7 +413,7 @@ def test_a_transport_that_refuses_breaks_the_ring() -> None:
 
 
 def test_notif_v_01_a_plain_kick_names_the_queue() -> None:
-    """The rig's queue is virtqueue 1."""
+    """NOTIF-V-01: The rig's queue is virtqueue 1."""
     rig = RingRig(8)
     rig.add_one(1)
     virtqueue_notify(rig.vq)
@@ -371,7 +425,10 @@ def test_notif_v_01_a_plain_kick_names_the_queue() -> None:
     [(0, 0x0003_0001), (0x7FFD, 0x8000_0001), (0x8000, 0x8003_0001), (0xFFFE, 0x0001_0001)],
 )
 def test_notif_v_03_a_kick_says_where_the_available_index_is(start: int, word: int) -> None:
-    """NOTIF-V-02: low 15 bits in 16 to 30, bit 15 in 31; and a kick without new buffers repeats it (NOTIF-V-05)."""
+    """NOTIF-V-03.
+
+    NOTIF-V-02: low 15 bits in 16 to 30, bit 15 in 31; and a kick without new buffers repeats it (NOTIF-V-05).
+    """
     rig = RingRig(8, start=start)
     rig.vq.notification_data = 1
     for token in (1, 2, 3):
@@ -445,7 +502,7 @@ def test_what_broken_means(kernel: str, event: bool) -> None:
 @both_suppressions
 @every_era
 def test_used_event_follows_while_interrupts_are_wanted(kernel: str, event: bool) -> None:
-    """Sheet 5.4 step 8: used_event := last_used_idx, with or without EVENT_IDX."""
+    """Sheet 5.4 step 8: used_event := last_used_idx, with or without EVENT_IDX (SPLIT-V-15)."""
     rig = RingRig(8, kernel, event=event)
     for token in (1, 2, 3):
         rig.add_one(token)

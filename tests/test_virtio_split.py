@@ -23,14 +23,17 @@ from netemu.virtio.split import vring_need_event
     ],
 )
 def test_split_b_01_sizes_of_the_three_parts(num: int, desc: int, avail: int, used: int) -> None:
+    """SPLIT-B-01."""
     assert (split.desc_bytes(num), split.avail_bytes(num), split.used_bytes(num)) == (desc, avail, used)
 
 
 def test_split_v_01_alignments() -> None:
+    """SPLIT-V-01."""
     assert (split.DESC_ALIGN, split.AVAIL_ALIGN, split.USED_ALIGN) == (16, 2, 4)
 
 
 def test_split_b_03_05_06_offsets_and_flags() -> None:
+    """SPLIT-B-03."""
     assert (split.DESC_LEN, split.DESC_FLAGS, split.DESC_NEXT, split.DESC_SIZE) == (8, 12, 14, 16)
     assert (split.NEXT, split.WRITE, split.INDIRECT) == (1, 2, 4)
     assert (split.AVAIL_FLAGS, split.AVAIL_IDX, split.AVAIL_RING, split.NO_INTERRUPT) == (0, 2, 4, 1)
@@ -52,11 +55,13 @@ def test_event_words_stand_last(num: int, avail: int, used_event: int, used: int
 
 @pytest.mark.parametrize("num", [2**n for n in range(16)])
 def test_split_b_02_powers_of_two_up_to_32768_are_sizes(num: int) -> None:
+    """SPLIT-B-02."""
     split.check_queue_size(num)
 
 
 @pytest.mark.parametrize("num", [0, -1, -2, 3, 5, 6, 12, 100, 1023, 32767, 32769, 65536])
 def test_split_b_02_nothing_else_is(num: int) -> None:
+    """SPLIT-B-02."""
     with pytest.raises(ConfigError, match=f"not {num}$"):
         split.check_queue_size(num)
 
@@ -68,11 +73,13 @@ NOT_DUE = [(1, 1, 0), (5, 7, 6), (5, 5, 3), (3, 3, 0), (7, 7, 7)]
 
 @pytest.mark.parametrize("numbers", DUE, ids=str)
 def test_split_d_12_v_24_the_index_passed_the_event(numbers: tuple[int, int, int]) -> None:
+    """SPLIT-D-12."""
     assert vring_need_event(*numbers) == 1
 
 
 @pytest.mark.parametrize("numbers", NOT_DUE, ids=str)
 def test_split_d_13_v_25_the_index_did_not_pass_the_event(numbers: tuple[int, int, int]) -> None:
+    """SPLIT-D-13."""
     assert vring_need_event(*numbers) == 0
 
 
@@ -99,11 +106,12 @@ def test_an_event_is_due_when_its_entry_is_among_those_added(event: int, old: in
     ],
 )
 def test_notif_v_02_the_word_of_a_notification(index: int, next_off: int, next_wrap: int, word: str) -> None:
-    """Index in bits 0 to 15, next_off in 16 to 30, next_wrap in 31, little-endian."""
+    """NOTIF-V-02: Index in bits 0 to 15, next_off in 16 to 30, next_wrap in 31, little-endian."""
     assert notification_data(index, next_off, next_wrap).to_bytes(4, "little").hex() == word
 
 
 def test_notif_b_01_kicks_and_calls_do_not_mix() -> None:
+    """NOTIF-B-01."""
     bell = Doorbell()
     ring_kick(bell.address, 0x8003_0007)
     assert bell.to_dict() == {"kick": 1, "call": 0, "kick_count": 1, "call_count": 0, "data": 0x8003_0007}
