@@ -28,8 +28,9 @@ class Settings:
     """What to set on a card as soon as it is up.
 
     ``promisc``: receive whatever comes, as a packet capture does. ``vlans``: the VLAN ids to let in, of a device that
-    filters by VLAN (None: it does not). ``coalesce``: values of `COALESCE_NAMES`. ``adaptive_rx``: the driver chooses
-    them for receive queues by itself (DIM). ``guest_offloads``: like "-GUEST_TSO4,+GUEST_ECN".
+    filters by VLAN (None: it does not); a promiscuous one would not. ``coalesce``: values of `COALESCE_NAMES`.
+    ``adaptive_rx``: the driver chooses them for receive queues by itself (DIM). ``guest_offloads``: a change of those
+    that are on, like "-GUEST_TSO4,+GUEST_ECN".
     """
 
     promisc: bool = True
@@ -44,7 +45,7 @@ class Settings:
         if not self.promisc:
             wanted |= FeatureSet.of(f.CTRL_RX)
         if self.vlans is not None:
-            wanted |= FeatureSet.of(f.CTRL_RX, f.CTRL_VLAN)
+            wanted |= FeatureSet.of(f.CTRL_VLAN)
         if self.coalesce:
             wanted |= FeatureSet.of(f.NOTF_COAL)
         if self.adaptive_rx:
@@ -142,7 +143,7 @@ class NicControl:
 
     def set_guest_offloads(self, offloads: FeatureSet) -> None:
         """Have exactly these receive offloads on, of those that were negotiated."""
-        self._needs(f.CTRL_GUEST_OFFLOADS)
+        self._needs(f.CTRL_VQ, f.CTRL_GUEST_OFFLOADS)
         if unknown := offloads - FeatureSet.of(*OFFLOAD_BITS):
             raise ConfigError(f"no guest offloads: {unknown}")
         self._done(self._commands.virtnet_set_guest_offloads(offload_mask(offloads)), "set_guest_offloads")
@@ -170,6 +171,12 @@ class NicControl:
             done = control.virtnet_send_ctrl_coal_vq_cmd(2 * queue, rx)
             done = done and control.virtnet_send_ctrl_coal_vq_cmd(2 * queue + 1, tx)
         self._done(done, "set_coalesce")
+
+    def coalescing(self) -> list[dict[str, int]]:
+        """For each receive queue how long interrupts are held back, as the driver last set it; 0: not at all."""
+        queues = range(self._driver.vi.max_queue_pairs)
+        parameters = [self._commands.coalesce_of(2 * n, transmit=False) for n in queues]
+        return [{"rx_frames": each.max_packets, "rx_usecs": each.max_usecs} for each in parameters]
 
     def set_adaptive_rx(self, *, on: bool) -> None:
         """Let the driver choose how receive queues coalesce, by their traffic (``ethtool -C adaptive-rx``)."""

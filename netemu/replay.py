@@ -14,6 +14,7 @@ from netemu.capture.options import unpack_options
 from netemu.capture.ring import RingPrefix
 from netemu.capture.sink import SINK_NONE, SINK_PCAPNG
 from netemu.capture.writer import kind_of_path
+from netemu.control import Settings
 from netemu.driver.eras import DEFAULT_ERA
 from netemu.errors import ConfigError
 from netemu.jit import allocate
@@ -52,6 +53,7 @@ class ReplayOptions:
     merges segments of a flow first. With ``gro`` the guest merges TCP segments, so that a frame of the output may stand
     for several of the input.
     Allocations fail by the rules of ``pressure``, and things go wrong by those of ``quirks``: see `netemu.nic.Nic`.
+    ``settings`` are made once the driver is up.
     """
 
     mode: Mode = "mergeable"
@@ -75,6 +77,7 @@ class ReplayOptions:
     gro: bool = False
     pressure: tuple[str, ...] = ()
     quirks: tuple[str, ...] = ()
+    settings: Settings = Settings()  # noqa: RUF009 - it cannot be changed
 
 
 class Replay(Job):
@@ -116,6 +119,7 @@ class Replay(Job):
             gro=options.gro,
             pressure=options.pressure,
             quirks=options.quirks,
+            settings=options.settings,
         )
         self._taken = 0
         self._coalescer = Coalescer() if options.host_gro else None
@@ -281,6 +285,7 @@ class Replay(Job):
             "queue_size": nic.driver.rings[0].num,
             "features": [*str(nic.driver.features).split(", ")],
             "queues": nic.queue_counters(),
+            "coalesce": nic.control.coalescing(),
             "ethtool": nic.ethtool,
             "netdev": nic.netdev,
             "snmp": nic.stack.snmp(),

@@ -61,6 +61,25 @@ from netemu.cli.jobs import announce_compilation, check_files, columns, play, st
     metavar="on|WHAT",
     help="Receive-side scaling: 'on', or parts of key=HEX,table=0,1,2,3,types=ipv4+tcpv4.",
 )
+@click.option("--no-promisc", is_flag=True, help="Receive only what is for this station (CTRL_RX).")
+@click.option(
+    "--vlan",
+    "vlans",
+    metavar="ID",
+    type=int,
+    multiple=True,
+    help="Of tagged frames, let only those of this VLAN in (CTRL_VLAN); may be given several times.",
+)
+@click.option(
+    "--coalesce",
+    metavar="RULE",
+    default="",
+    help="Hold interrupts back, as in 'rx-usecs=50,rx-frames=32'; both have to be more than 0.",
+)
+@click.option("--adaptive-rx", is_flag=True, help="The driver chooses how receive queues coalesce, by their traffic.")
+@click.option(
+    "--guest-offloads", metavar="+X,-Y", default="", help="Switch offloads once the driver is up, as in '-GUEST_TSO4'."
+)
 @click.option("--hash-report", is_flag=True, help="The device reports each frame's hash (pcapng keeps it).")
 @click.option("--limit", metavar="N", type=click.IntRange(0), help="Stop after N frames.")
 @click.option("--loop", metavar="N", type=click.IntRange(1), default=1, show_default=True, help="Play IN N times.")
@@ -122,6 +141,11 @@ def replay(
     mtu: int | None,
     mac: str | None,
     rss: str | None,
+    no_promisc: bool,
+    vlans: tuple[int, ...],
+    coalesce: str,
+    adaptive_rx: bool,
+    guest_offloads: str,
     hash_report: bool,
     limit: int | None,
     loop: int,
@@ -144,8 +168,16 @@ def replay(
     """
     check_files(inputs, output, loop)
     announce_compilation("the receive path", 10)
-    from netemu.replay import Replay, ReplayOptions  # noqa: PLC0415 - loads NumPy
+    from netemu.control import Settings, parse_coalesce  # noqa: PLC0415 - loads NumPy
+    from netemu.replay import Replay, ReplayOptions  # noqa: PLC0415
 
+    settings = Settings(
+        promisc=not no_promisc,
+        vlans=vlans or None,
+        coalesce=parse_coalesce(coalesce),
+        adaptive_rx=adaptive_rx,
+        guest_offloads=guest_offloads,
+    )
     options = ReplayOptions(
         mode=mode,
         queue_size=queue_size,
@@ -168,6 +200,7 @@ def replay(
         gro=gro,
         pressure=pressure,
         quirks=quirks,
+        settings=settings,
     )
     job = Replay(options, output)
     play(job, inputs, output, job.summary, _in_words, as_json=as_json)
