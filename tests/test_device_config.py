@@ -88,6 +88,7 @@ def test_a_mac_address_has_six_bytes() -> None:
 
 
 def test_netc_d_04_the_mtu_does_not_change() -> None:
+    """NETC-D-04."""
     config = space(MTU, mtu=1500)
     with pytest.raises(ConfigError, match="does not change"):
         config.change(mtu=9000)
@@ -97,6 +98,7 @@ def test_netc_d_04_the_mtu_does_not_change() -> None:
 
 
 def test_netc_d_12_speed_and_duplex_do_not_change_while_the_link_is_up() -> None:
+    """NETC-D-12."""
     config = space(STATUS, SPEED_DUPLEX, speed=1000, duplex=1)
     with pytest.raises(ConfigError, match="take it down first"):
         config.change(speed=10000)
@@ -110,7 +112,7 @@ def test_netc_d_12_speed_and_duplex_do_not_change_while_the_link_is_up() -> None
 
 
 def test_cfg_d_04_the_generation_moves_when_something_was_read_since() -> None:
-    """Trap T16: 256 changes that nobody looked at do not bring an 8-bit count round to where a driver saw it."""
+    """CFG-D-04, trap T16: 256 changes that nobody looked at do not bring 8 bits round to where a driver saw them."""
     config = space(STATUS)
     config.read(0, None)
     for n in range(256):
@@ -139,7 +141,7 @@ def test_the_generation_has_8_bits() -> None:
 
 @given(st.lists(st.one_of(st.just("read"), st.integers(0, 3)), max_size=60))
 def test_two_reads_of_different_versions_see_different_generations(steps: list[str | int]) -> None:
-    """CFG-D-04, MMIO-D-01, PCI-D-04: for as long as fewer than 256 versions were read."""
+    """CFG-D-04: for as long as fewer than 256 versions were read."""
     config = space(STATUS)
     seen: dict[int, bytes] = {}
     for step in steps:
@@ -159,6 +161,7 @@ def test_any_part_can_be_read_and_nothing_lies_behind_the_end(offset: int, size:
 
 
 def test_cfg_d_01_02_fields_of_offered_features_read_before_features_ok() -> None:
+    """CFG-D-01, CFG-D-02."""
     offered = FeatureSet.of(VERSION_1, MTU, STATUS, CTRL_VQ, MQ)
     net = NetDevice(GuestMemory(1 << 16), offered, NetConfig(mtu=0x1234, max_virtqueue_pairs=3))
     net.set_status(ACKNOWLEDGE)
@@ -171,6 +174,7 @@ def test_cfg_d_01_02_fields_of_offered_features_read_before_features_ok() -> Non
 
 
 def test_oper_d_01_a_change_is_told_to_a_live_driver() -> None:
+    """OPER-D-01."""
     hand = Hand(VERSION_1, STATUS)
     hand.device.set_link(up=False)
     assert hand.device.config_bell.take()
@@ -253,6 +257,7 @@ def test_qrst_d_01_02_a_queue_that_was_reset_is_left_alone_and_others_go_on() ->
 
 
 def test_qrst_d_03_every_number_of_the_queue_is_at_its_default() -> None:
+    """QRST-D-03."""
     hand = Hand(VERSION_1, RING_RESET, first_idx=65530)
     hand.rx.post(hand.buffer(100))
     received(hand, hand.rx)
@@ -263,7 +268,7 @@ def test_qrst_d_03_every_number_of_the_queue_is_at_its_default() -> None:
 
 @pytest.mark.parametrize("num", [4, 8])
 def test_qrst_d_04_a_queue_that_is_enabled_again_is_the_new_one(num: int) -> None:
-    """Another place, another size; live at once, since the device is."""
+    """QRST-D-04: another place, another size; live at once, since the device is."""
     hand = Hand(VERSION_1, RING_RESET)
     hand.rx.post(hand.buffer(100))
     received(hand, hand.rx)

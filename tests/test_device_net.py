@@ -49,10 +49,12 @@ def features_ok(net: NetDevice, *bits: int) -> bool:
 
 
 def test_stat_d_05_status_is_0_at_the_beginning() -> None:
+    """STAT-D-05."""
     assert device().get_status() == 0
 
 
 def test_stat_v_01_the_bits_that_the_driver_sets_read_back() -> None:
+    """STAT-V-01."""
     net = device()
     for value in (ACKNOWLEDGE, ACKNOWLEDGE | DRIVER, ACKNOWLEDGE | DRIVER | FEATURES_OK, 0xF, 0x8F):
         net.set_status(value)
@@ -60,6 +62,7 @@ def test_stat_v_01_the_bits_that_the_driver_sets_read_back() -> None:
 
 
 def test_feat_d_01_a_set_whose_prerequisites_are_missing_cannot_be_offered() -> None:
+    """FEAT-D-01."""
     with pytest.raises(ConfigError, match="GUEST_TSO4 requires GUEST_CSUM"):
         device(GUEST_TSO4, VERSION_1)
     with pytest.raises(ConfigError, match="MQ requires CTRL_VQ"):
@@ -78,6 +81,7 @@ def test_feat_d_01_a_set_whose_prerequisites_are_missing_cannot_be_offered() -> 
     ],
 )
 def test_feat_d_02_every_valid_subset_is_accepted(bits: tuple[int, ...]) -> None:
+    """FEAT-D-02."""
     net = device()
     assert features_ok(net, *bits)
     assert net.features == FeatureSet.of(*bits)
@@ -93,7 +97,7 @@ def test_feat_d_02_every_valid_subset_is_accepted(bits: tuple[int, ...]) -> None
     ],
 )
 def test_feat_d_03_features_ok_stays_clear_for_a_set_that_is_not_accepted(bits: tuple[int, ...], why: str) -> None:
-    """Trap T15: dependency violations are caught here."""
+    """FEAT-D-03, trap T15: dependency violations are caught here."""
     net = device()
     assert not features_ok(net, *bits), why
     assert net.get_status() == ACKNOWLEDGE | DRIVER
@@ -106,7 +110,7 @@ def test_a_driver_may_choose_again_after_a_veto() -> None:
 
 
 def test_init_v_08_the_choice_stands_once_features_ok_is_set() -> None:
-    """FEAT-D-06: otherwise a driver would get past the veto."""
+    """INIT-V-08, FEAT-D-06: otherwise a driver would get past the veto."""
     net = device()
     assert features_ok(net, VERSION_1)
     net.set_features(FeatureSet.of(VERSION_1, CSUM))
@@ -114,6 +118,7 @@ def test_init_v_08_the_choice_stands_once_features_ok_is_set() -> None:
 
 
 def test_feat_d_05_a_reset_leads_back_to_the_beginning_and_the_same_set_is_accepted_again() -> None:
+    """FEAT-D-05."""
     net = device()
     for _ in range(3):
         assert features_ok(net, VERSION_1, MRG_RXBUF)
@@ -146,7 +151,7 @@ def receive(hand: Hand) -> int:
 
 
 def test_stat_d_01_02_no_buffer_is_taken_and_nobody_called_before_driver_ok() -> None:
-    """A driver fills its rings first: the device leaves them alone until it is told that they are ready."""
+    """STAT-D-01, STAT-D-02: a driver fills its rings first; the device leaves them alone until it is told so."""
     memory = GuestMemory(1 << 16)
     net = NetDevice(memory, OFFERED, queue_size=8)
     negotiate(net, OFFERED)
@@ -166,6 +171,7 @@ def test_stat_d_01_02_no_buffer_is_taken_and_nobody_called_before_driver_ok() ->
 
 
 def test_rst_d_02_03_after_a_reset_queues_are_left_alone() -> None:
+    """RST-D-02, RST-D-03."""
     hand = Hand(VERSION_1)
     for _ in range(2):
         hand.rx.post(hand.buffer(100))
@@ -181,6 +187,7 @@ def test_rst_d_02_03_after_a_reset_queues_are_left_alone() -> None:
 
 
 def test_rst_d_01_a_broken_queue_is_whole_after_a_reset() -> None:
+    """RST-D-01."""
     hand = Hand(VERSION_1)
     hand.rx.expose(99)
     assert receive(hand) == r.BROKEN
@@ -220,6 +227,7 @@ def test_what_counts_is_what_was_negotiated_not_what_was_offered(
 
 
 def test_split_d_19_with_event_idx_setting_a_queue_up_writes_no_byte() -> None:
+    """SPLIT-D-19."""
     memory = GuestMemory(1 << 16)
     net = NetDevice(memory, FeatureSet.of(VERSION_1, EVENT_IDX), queue_size=8)
     negotiate(net, net.get_features())
@@ -233,18 +241,20 @@ def test_split_d_19_with_event_idx_setting_a_queue_up_writes_no_byte() -> None:
 
 @pytest.mark.parametrize("size", [1, 2, 256, 32768])
 def test_split_b_02_queue_sizes(size: int) -> None:
+    """SPLIT-B-02."""
     net = device(queue_size=size)
     assert [net.queue_size_max(index) for index in (0, 1, 2, -1)] == [size, size, 0, 0]
 
 
 @pytest.mark.parametrize("size", [0, -1, 3, 100, 65536])
 def test_split_b_02_sizes_that_no_split_ring_has(size: int) -> None:
+    """SPLIT-B-02."""
     with pytest.raises(ConfigError):
         device(queue_size=size)
 
 
 def test_netq_b_01_02_pairs_count_when_multiqueue_was_negotiated() -> None:
-    """receiveqK and transmitqK are 2(K-1) and 2(K-1)+1; N is max_virtqueue_pairs with MQ or RSS, else 1."""
+    """NETQ-B-01, NETQ-B-02: queues 2(K-1) and 2(K-1)+1; N is max_virtqueue_pairs with MQ or RSS, else 1."""
     for bit in (MQ, RSS):
         net = device(VERSION_1, CTRL_VQ, bit, config=NetConfig(max_virtqueue_pairs=4))
         negotiate(net, net.get_features())
@@ -287,6 +297,7 @@ END = DEFAULT_BASE + (1 << 16)
 def test_split_v_01_a_ring_that_cannot_be_is_refused_and_the_queue_stays_off(
     index: int, ring: RingAddresses, words: str
 ) -> None:
+    """SPLIT-V-01."""
     net = device(VERSION_1)
     negotiate(net, FeatureSet.of(VERSION_1))
     with pytest.raises(NetemuError, match=words):
@@ -313,6 +324,7 @@ def test_rings_may_reach_to_the_last_byte_of_memory() -> None:
 
 
 def test_cfg_d_01_configuration_reads_at_the_offsets_of_section_c_before_features_ok() -> None:
+    """CFG-D-01."""
     config = NetConfig(
         mac=bytes.fromhex("0a0b0c0d0e0f"),
         status=3,

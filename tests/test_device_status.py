@@ -139,7 +139,7 @@ def test_rfb_d_02_04_06_a_device_may_insist_on_features() -> None:
 
 
 def test_feat_d_03_a_device_may_refuse_combinations() -> None:
-    """A set is refused when it has all of one that is listed; FEAT-D-05: always, so no reset changes the answer."""
+    """FEAT-D-03: a set with all of one that is listed. FEAT-D-05: always, so that no reset changes the answer."""
     offered = FeatureSet.of(VERSION_1, MAC, CTRL_VQ, MQ, RSS)
     net = NetDevice(GuestMemory(1 << 16), offered, refuses=[FeatureSet.of(MQ, RSS), FeatureSet.of(MAC)])
     for _ in range(2):
@@ -170,7 +170,7 @@ def test_all_that_is_honoured_has_a_name() -> None:
 
 
 def test_stat_d_03_04_a_broken_queue_asks_for_a_reset_and_says_so() -> None:
-    """OPER-D-02: with a configuration-change notification, once."""
+    """STAT-D-03, STAT-D-04, OPER-D-02: with a configuration-change notification, once."""
     hand = Hand(VERSION_1)
     assert hand.device.get_status() == LIVE
     hand.rx.expose(99)
@@ -239,6 +239,7 @@ def suspended() -> Hand:
 
 
 def test_susp_d_01_suspend_is_ignored_until_initialisation_is_complete() -> None:
+    """SUSP-D-01."""
     net = NetDevice(GuestMemory(1 << 16), FeatureSet.of(VERSION_1, SUSPEND_BIT), queue_size=8)
     net.set_status(SUSPEND)
     assert net.get_status() == 0
@@ -251,7 +252,7 @@ def test_susp_d_01_suspend_is_ignored_until_initialisation_is_complete() -> None
 
 
 def test_susp_d_08_to_12_a_suspended_device_says_so_and_leaves_its_queues_alone() -> None:
-    """SUSP-D-08: SUSPEND reads 1 and DRIVER_OK 0 (SUSP-V-02). SUSP-D-03, SUSP-D-04, SUSP-D-10: no buffer, no call.
+    """SUSP-D-08: SUSPEND reads 1 and DRIVER_OK 0. SUSP-D-03, SUSP-D-04, SUSP-D-10: no buffer, no call.
 
     SUSP-D-11 and SUSP-D-12: what was received before is used and told already.
     """
@@ -268,7 +269,7 @@ def test_susp_d_08_to_12_a_suspended_device_says_so_and_leaves_its_queues_alone(
 
 
 def test_susp_d_09_writing_driver_ok_resumes_where_it_stopped() -> None:
-    """Erratum E16: DRIVER_OK reads 0 while suspended, and writing it is the request (SUSP-V-06)."""
+    """SUSP-D-09, erratum E16: DRIVER_OK reads 0 while suspended, and writing it is the request."""
     hand = suspended()
     hand.device.set_status(hand.device.get_status() | DRIVER_OK)
     assert hand.device.get_status() == LIVE
@@ -277,6 +278,7 @@ def test_susp_d_09_writing_driver_ok_resumes_where_it_stopped() -> None:
 
 
 def test_susp_d_05_06_07_configuration_rests_and_is_told_on_resume() -> None:
+    """SUSP-D-05, SUSP-D-06, SUSP-D-07."""
     hand = suspended()
     before = hand.device.read_config()
     hand.device.set_link(up=False)

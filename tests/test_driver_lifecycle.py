@@ -139,7 +139,7 @@ def test_clean_v_01_02_no_buffer_is_withdrawn_before_the_device_is_reset() -> No
 
 
 def test_rst_v_01_a_reset_is_over_when_the_status_says_so() -> None:
-    """A device that takes its time is waited for; one that never resets is given up, its buffers left alone."""
+    """RST-V-01: a device that takes its time is waited for; one that never resets is given up, buffers and all."""
     made = rig()
     answers = [15, 15, 0]
     made.transport.get_status = lambda: answers.pop(0)  # type: ignore[method-assign]
@@ -221,7 +221,7 @@ def test_a_device_that_has_changed_its_mind_is_given_up() -> None:
 @every_mode
 @pytest.mark.parametrize("size", [4, 8, 32])
 def test_qrst_v_01_02_03_a_ring_is_made_anew_in_another_size(mode: str, size: int) -> None:
-    """QRST-V-01 to QRST-V-03: reset, seen to be reset, buffers taken back, set up as at first; frames arrive again."""
+    """QRST-V-01, QRST-V-02, QRST-V-03: reset, seen to be reset, buffers taken back, set up as at first."""
     made = Rig(V7_0, MODES[mode] | RESET, 64)
     made.driver.open()
     made.poll()
@@ -239,7 +239,7 @@ def test_qrst_v_01_02_03_a_ring_is_made_anew_in_another_size(mode: str, size: in
 
 
 def test_clean_v_02_nothing_is_taken_back_before_the_queue_is_reset() -> None:
-    """QRST-V-01: the device is asked until it says so."""
+    """CLEAN-V-02, QRST-V-01: the device is asked until it says so."""
     made = Rig(V7_0, MERGEABLE | RESET, 16)
     made.driver.open()
     made.poll()

@@ -49,7 +49,7 @@ class Restless(HandTransport):
 
 @pytest.mark.parametrize("changes", [0, 1, 5])
 def test_cfg_v_03_a_read_is_repeated_until_the_generation_stays(changes: int) -> None:
-    """CFG-V-01, CFG-V-02: six bytes are never read at once, so that they may be of two versions."""
+    """CFG-V-01, CFG-V-02, CFG-V-03: six bytes are never read at once, so that they may be of two versions."""
     device = Restless(changes)
     assert cread_bytes(device, 0, 6) == bytes([1] * 6 if changes else 6)
     assert len(device.reads) == changes + 1
@@ -67,7 +67,7 @@ def test_the_address_is_whole_though_it_changes_while_probing() -> None:
 
 @pytest.mark.parametrize("most", [6, 8, 12, 28, 100])
 def test_cfg_v_05_06_a_space_of_any_length_will_do(most: int) -> None:
-    """What the features need is there; what lies beyond is not asked for, and nobody minds more."""
+    """CFG-V-05, CFG-V-06: what the features need is there; what lies beyond is not asked for, and nobody minds more."""
     device = transport()
     whole = device.config.pack() + b"\xee" * 72
     device.read_config = lambda offset=0, size=None: whole[:most][offset:][:size]  # type: ignore[method-assign]
@@ -96,6 +96,7 @@ def test_a_field_beyond_the_end_reads_as_zeros() -> None:
 def test_cfg_v_04_no_field_is_touched_whose_feature_is_not_there(
     kernel: str, bits: tuple[int, ...], fields: set[str]
 ) -> None:
+    """CFG-V-04."""
     places = {(0, 6): "mac", (6, 2): "status", (8, 2): "pairs", (10, 2): "mtu", (12, 4): "speed", (16, 1): "duplex"}
     device = transport(*bits, max_virtqueue_pairs=1)
     driver = probed(device, kernel)
@@ -128,6 +129,7 @@ def test_standby_without_mac(kernel: str, kept: bool) -> None:
 
 @every_era
 def test_netc_v_05_without_status_the_link_is_up(kernel: str) -> None:
+    """NETC-V-05."""
     driver = probed(transport(f.SPEED_DUPLEX, without=(f.STATUS,), speed=1000, duplex=1, status=0), kernel)
     assert (driver.vi.carrier, driver.link.status) == (1, 1)
     assert (driver.link.speed, driver.link.duplex) == (1000, 1)
@@ -135,7 +137,7 @@ def test_netc_v_05_without_status_the_link_is_up(kernel: str) -> None:
 
 @pytest.mark.parametrize(("kernel", "before"), [(V4_19, 1), (V6_1, 1), (V7_0, 0)])
 def test_netc_v_06_with_status_bit_0_is_the_link(kernel: str, before: int) -> None:
-    """Sheet 1.3: the work runs at probe; newer kernels leave it until the interface is opened (v6.11)."""
+    """NETC-V-06, sheet 1.3: the work runs at probe; newer kernels leave it until the interface is opened (v6.11)."""
     driver = probed(transport(status=1), kernel)
     assert driver.vi.carrier == before
     driver.open()
@@ -191,6 +193,7 @@ def test_a_notification_without_news_changes_nothing() -> None:
 def test_netc_v_11_speeds_and_duplexes_that_cannot_be_are_unknown(
     speed: int, duplex: int, seen: tuple[int, int]
 ) -> None:
+    """NETC-V-11."""
     driver = probed(transport(f.SPEED_DUPLEX, speed=speed, duplex=duplex))
     driver.open()
     assert (driver.link.speed, driver.link.duplex) == seen
@@ -218,7 +221,7 @@ def test_news_while_the_interface_is_down(kernel: str, while_closed: int) -> Non
 
 
 def test_ann_v_01_a_request_to_announce_is_answered_once() -> None:
-    """Status bit 1 beside the link: counted, and the link is what bit 0 says."""
+    """ANN-V-01: status bit 1 beside the link: counted, and the link is what bit 0 says."""
     device = transport()
     driver = probed(device)
     driver.open()
@@ -230,7 +233,7 @@ def test_ann_v_01_a_request_to_announce_is_answered_once() -> None:
 
 
 def test_stat_v_04_a_device_in_need_of_a_reset_changes_nothing_of_the_link() -> None:
-    """DEVICE_NEEDS_RESET comes with the same notification; Linux counts on nothing, and neither does this driver."""
+    """STAT-V-04: DEVICE_NEEDS_RESET comes with the same notification, and nothing hangs on it."""
     device = transport()
     driver = probed(device)
     driver.open()

@@ -55,7 +55,10 @@ def test_the_driver_knows_no_device() -> None:
 
 @every_era
 def test_order_of_initialisation(kernel: str) -> None:
-    """INIT-V-01 to INIT-V-11: reset, ACKNOWLEDGE, DRIVER, features, FEATURES_OK, queues, DRIVER_OK."""
+    """Reset, ACKNOWLEDGE, DRIVER, features, FEATURES_OK, queues, DRIVER_OK; no write but to the status (STAT-V-01).
+
+    INIT-V-01, INIT-V-02, INIT-V-03, INIT-V-04, INIT-V-06, INIT-V-07, INIT-V-08, INIT-V-09, INIT-V-10, INIT-V-11.
+    """
     transport = _transport(MERGEABLE)
     _probe(transport, kernel)
     assert transport.log == [

@@ -57,7 +57,7 @@ def hdr_len_by_the_sheet(bits: set[int]) -> int:
 @pytest.mark.parametrize("kernel", ERAS)
 @pytest.mark.parametrize("modern", [True, False])
 def test_each_kernel_knows_the_features_of_its_time(kernel: str, modern: bool) -> None:
-    """Sheet 1.1; FEAT-V-04 to FEAT-V-07, FEAT-V-10: bits it does not know are ignored, whatever they are.
+    """Sheet 1.1; FEAT-V-04, FEAT-V-05, FEAT-V-06, FEAT-V-07, FEAT-V-10: bits it does not know are ignored.
 
     RFB-V-01 (VERSION_1), RFB-V-03 (ACCESS_PLATFORM), RFB-V-06 (RING_PACKED), RFB-V-07 (ORDER_PLATFORM): taken by the
     kernels that know them. RFB-V-10: SR_IOV never. LEG-V-05: ANY_LAYOUT of a legacy device; LEG-B-03: bit 30 never.

@@ -96,7 +96,7 @@ def test_a_feature_without_one_of_them_breaks_a_rule(clause: str, feature: str, 
 
 @pytest.mark.parametrize("feature", sorted(set(BY_THE_BOOK) - WITH_A_RULE))
 def test_netf_b_27_all_other_features_stand_alone(feature: str) -> None:
-    """CTRL_RX_EXTRA, HASH_REPORT, CTRL_GUEST_OFFLOADS and DEVICE_STATS among them: the list does not have them."""
+    """NETF-B-27: CTRL_RX_EXTRA, HASH_REPORT, CTRL_GUEST_OFFLOADS and DEVICE_STATS among them."""
     assert named(feature).unmet() == []
 
 

@@ -141,7 +141,7 @@ def test_any_28_bytes_read_and_write_back(data: bytes) -> None:
 
 @pytest.mark.parametrize("size", [0, 6, 7, 8, 10, 12, 24, 28, 100])
 def test_cfg_v_05_06_a_space_of_any_size_is_read_as_far_as_it_goes(size: int) -> None:
-    """Linux's devices end after 24 bytes, old ones after 6 or 8; later ones may be longer."""
+    """CFG-V-05, CFG-V-06: Linux's devices end after 24 bytes, old ones after 6 or 8; later ones may be longer."""
     whole = bytes(range(1, 29)) + bytes(72)
     config = NetConfig.unpack(whole[:size])
     expected = whole[:size].ljust(28, b"\0")[:28]
