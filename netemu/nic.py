@@ -26,6 +26,7 @@ from netemu.errors import ConfigError
 from netemu.frame import Frame
 from netemu.guest import Guest
 from netemu.jit import Buffer, StructArray, allocate, array_of, hook, load_together
+from netemu.lanes import QueueLanes
 from netemu.memory import GuestMemory
 from netemu.offer import Mode, RingKind, RssOptions, configuration, offered_features
 from netemu.offload import accepts_from_features
@@ -91,6 +92,7 @@ class Nic:
         accept: FeatureSet = SUPPORTED,
         burst: int = DEFAULT_BURST,
         wait: bool = True,
+        threads: bool = False,
         settings: Settings = Settings(),  # noqa: B008 - it cannot be changed
         gro: bool = False,
         pressure: Iterable[str] = (),
@@ -104,6 +106,7 @@ class Nic:
         what the driver takes. ``mtu`` and ``mac`` go to the device's configuration; an MTU is then also offered, as is
         what ``settings`` need, which are set when the card is up. ``rss`` turns receive-side scaling on, with the
         driver's defaults ("on") or as `RssOptions` say, ``hash_report`` has the device report each frame's hash.
+        ``threads`` gives each queue pair a thread of its own.
         ``burst`` frames arrive between an interrupt and its poll; a frame without a buffer waits for the guest, or with
         ``wait`` off is dropped. With ``gro`` the guest merges segments of a TCP flow that come in one poll: one skb
         stands for several frames and has the number of the first. Raises `ConfigError` for a combination that cannot
@@ -132,7 +135,8 @@ class Nic:
         self.driver = VirtioNet(self.device, self.memory, driver, queue_size, accept)
         self._configure_hashing(rss, hash_report=hash_report)
         self.queues: int = self.driver.vi.max_queue_pairs
-        self.stack = ProtocolStack()
+        self._stack = ProtocolStack()
+        self._lanes: QueueLanes | None = None
         load_together(engine.run, deliver)
         self.guest = Guest(self.driver, gro=gro)
         self._device_drops = allocate(len(DropReason) * 8)
@@ -147,7 +151,7 @@ class Nic:
             side=self.device.side.address,
             steering=self.device.steering.state.address,
             device_queues=self.device.queues.address,
-            stack=self.stack.address,
+            stack=self._stack.address,
             deliver=hook(deliver),
             sink=self._sink.address,
             features_low=mask & (1 << 64) - 1,
@@ -157,11 +161,34 @@ class Nic:
         )
         self.control = NicControl(self.driver, self.take_interrupts)
         self._add_extras()
-        self.driver.put_under_pressure(pressure)
-        self.driver.misbehave(quirks)
+        rules = [*pressure], [*quirks]
+        self.driver.put_under_pressure(rules[0])
+        self.driver.misbehave(rules[1])
         self.driver.open()
         self.let_guest_run()
         self.control.apply(settings)
+        if threads:
+            if any(rules):
+                raise ConfigError("pressure and quirks go by the order of events in all queues: leave out the threads")
+            self._start_threads()
+
+    def _start_threads(self) -> None:
+        """From now on each queue pair has a loop and a thread of its own."""
+        if self.engine.signal:
+            raise ConfigError("calls that are held back are for all queues at once: no threads with NOTF_COAL")
+        driver = self.driver
+        self._lanes = QueueLanes(
+            self.engine, self.device.side, driver.vi, driver.receive_queues[:], driver.send_queues[:]
+        )
+        self._lanes.attach(self._sink, self._trace)
+
+    @property
+    def stack(self) -> ProtocolStack:
+        """The guest's protocols, with what they counted."""
+        if self._lanes is not None:
+            for lane in self._lanes.lanes:
+                self._stack.absorb(lane.stack)
+        return self._stack
 
     def _add_extras(self) -> None:
         """Join to the loop what the device does only because of features that were negotiated."""
@@ -209,8 +236,12 @@ class Nic:
 
         ``at_ring`` writes them as they lie in the buffers (docs/ring-capture-format.md), else as skbs.
         """
+        if at_ring and self._lanes is not None:
+            raise ConfigError("threads write what the guest got, not what lay in the ring")
         self._sink = sink
         self._trace = trace or TraceBuffers()
+        if self._lanes is not None:
+            self._lanes.attach(sink, self._trace)
         self.engine.sink = sink.address
         self.engine.ring_sink = int(at_ring)
         self.engine.trace = self._trace.struct.address
@@ -236,15 +267,23 @@ class Nic:
 
     def arrive(self, address: int, count: int) -> None:
         """Queue ``count`` `Frame` structs at host ``address`` for `run`."""
+        if self._lanes is not None:
+            self._look_at_link()
+            self._lanes.play(address, count)
+            return
         self.engine.frames = address
         self.engine.next = 0
         self.engine.count = count
 
-    def run(self) -> bool:
-        """Play what was queued; False when a sink or trace is full and has to be emptied before the next call."""
+    def _look_at_link(self) -> None:
+        """Whether the link is up is the device's to say, and may have changed."""
         self.engine.link_down = int(not self.device.config.status & LINK_UP)
         self.engine.extras = self._extras | self.engine.link_down
-        done = bool(engine.run(self.engine.address) == engine.DONE)
+
+    def run(self) -> bool:
+        """Play what was queued; False when a sink or trace is full and has to be emptied before the next call."""
+        self._look_at_link()
+        done = engine.run(self.engine.address) == engine.DONE if self._lanes is None else self._lanes.run()
         self.device.check_queues()
         if done:
             self.device.coalescing.now = self.driver.vi.now
@@ -253,6 +292,9 @@ class Nic:
 
     def let_guest_run(self) -> bool:
         """Let the guest take everything that lies in its rings, however full the burst; the value is that of `run`."""
+        if self._lanes is not None:
+            self._lanes.let_guest_run()
+            return self.run()
         self.arrive(0, 0)
         self.engine.softirq = 1
         done = self.run()
@@ -307,7 +349,11 @@ class Nic:
     @property
     def drops_by_device(self) -> npt.NDArray[np.int64]:
         """Frames the device could not bring to the driver, one counter per `DropReason`."""
-        return self._device_drops.array.view(np.int64)
+        counts = self._device_drops.array.view(np.int64)
+        if self._lanes is not None:
+            for taken in self._lanes.take_drops():
+                counts += taken
+        return counts
 
     @property
     def dropped(self) -> dict[str, int]:

@@ -44,6 +44,7 @@ class ReplayOptions:
 
     ``features`` changes what the device offers for ``mode``, ``queues`` and ``ring``, as in "+STANDBY,-GUEST_UFO".
     ``rss`` is "on" or what `netemu.offer.RssOptions.parse` reads; with ``hash_report`` hashes reach the capture.
+    ``threads`` gives each queue pair a thread.
     ``burst`` is how many frames arrive between an interrupt and the poll it asks for; ``wait`` whether a frame for
     which there is no buffer waits for the guest or is dropped. ``limit`` ends the replay after so many frames
     (None: all), ``loop`` plays the input so many times. ``encap`` chooses what a capture holds: the frames
@@ -66,6 +67,7 @@ class ReplayOptions:
     mac: str | None = None
     rss: str | None = None
     hash_report: bool = False
+    threads: bool = False
     burst: int = DEFAULT_BURST
     wait: bool = True
     limit: int | None = None
@@ -95,6 +97,8 @@ class Replay(Job):
             raise ConfigError(f"no encapsulation is called {options.encap!r}; there are {', '.join(get_args(Encap))}")
         if output is not None and options.journey and (kind or kind_of_path(output)) == "pcap":
             raise ConfigError("a pcap file has no place for comments: write .pcapng for --journey")
+        if options.encap == "virtio" and options.threads:
+            raise ConfigError("threads write what the guest got, not what lay in the ring")
         if options.offloads not in get_args(HostOffloads):
             raise ConfigError(f"offloads are {' or '.join(get_args(HostOffloads))}, not {options.offloads!r}")
         if options.host_gro and options.offloads != "host":
@@ -114,6 +118,7 @@ class Replay(Job):
             mac=options.mac,
             rss=options.rss,
             hash_report=options.hash_report,
+            threads=options.threads,
             burst=options.burst,
             wait=options.wait,
             gro=options.gro,

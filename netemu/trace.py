@@ -8,7 +8,7 @@ trace with capacity 0 is off and costs one comparison a frame.
 
 from __future__ import annotations
 
-from netemu.jit import Buffer, Struct, StructArray, allocate, array_of, i64, kernel, pointer, struct
+from netemu.jit import Buffer, Struct, StructArray, allocate, array_of, i64, kernel, memcpy, pointer, struct
 from netemu.skb import Skb, skb_at, skb_copy_bits
 
 
@@ -77,6 +77,7 @@ class Trace(Struct):
     capacity: i64
     """Events of each list; 0: off."""
     buffers: i64
+    """Address of the list of buffers; 0: they are not noted."""
     buffer_count: i64
     skbs: i64
     skb_count: i64
@@ -94,6 +95,12 @@ drop_event_at = pointer(DropEvent)
 _BUFFER_SIZE = BufferEvent.dtype.itemsize
 _SKB_SIZE = SkbEvent.dtype.itemsize
 _DROP_SIZE = DropEvent.dtype.itemsize
+
+
+@kernel
+def skb_event_of(trace: Trace, index: i64) -> SkbEvent:
+    """The skb at ``index`` of a trace."""
+    return skb_event_at(trace.skbs + index * _SKB_SIZE)
 
 
 @kernel
@@ -160,18 +167,50 @@ def trace_skb(trace: Trace, skb: Skb, queue: i64, verdict: i64, drops: i64) -> N
     trace.skb_count += 1
 
 
+@kernel
+def trace_copy_skb(trace: Trace, other: Trace, index: i64, drops: i64) -> None:
+    """Note the skb at ``index`` of another trace, with its bytes; the caller made sure of room."""
+    at = trace.skbs + trace.skb_count * _SKB_SIZE
+    memcpy(at, other.skbs + index * _SKB_SIZE, _SKB_SIZE)
+    event = skb_event_at(at)
+    memcpy(trace.bytes + trace.bytes_used, other.bytes + event.offset, event.len)
+    event.offset = trace.bytes_used
+    event.drops = drops
+    trace.bytes_used += event.len
+    trace.skb_count += 1
+
+
+@kernel
+def trace_move_rest(trace: Trace, other: Trace) -> i64:
+    """Note all buffers and drops of another trace, which has none afterwards; 0, and nothing is done, without room."""
+    buffers = other.buffer_count
+    drops = other.drop_count
+    if trace.buffer_count + buffers > trace.capacity or trace.drop_count + drops > trace.capacity:
+        return 0
+    memcpy(trace.buffers + trace.buffer_count * _BUFFER_SIZE, other.buffers, buffers * _BUFFER_SIZE)
+    memcpy(trace.drops + trace.drop_count * _DROP_SIZE, other.drops, drops * _DROP_SIZE)
+    trace.buffer_count += buffers
+    trace.drop_count += drops
+    other.buffer_count = other.drop_count = 0
+    return 1
+
+
 class TraceBuffers:
     """A `Trace` together with the memory of its lists."""
 
-    def __init__(self, capacity: int = 0, size: int = 0) -> None:
-        """Room for ``capacity`` events of each kind and ``size`` bytes of frames; 0 for a trace that is off."""
-        self.buffers: StructArray[BufferEvent] = array_of(BufferEvent, capacity)
+    def __init__(self, capacity: int = 0, size: int = 0, *, with_buffers: bool = True) -> None:
+        """Room for ``capacity`` events of each kind and ``size`` bytes of frames; 0 for a trace that is off.
+
+        Without ``with_buffers`` those are not noted.
+        """
+        with_buffers = with_buffers and capacity > 0
+        self.buffers: StructArray[BufferEvent] = array_of(BufferEvent, capacity if with_buffers else 0)
         self.skbs: StructArray[SkbEvent] = array_of(SkbEvent, capacity)
         self.drops: StructArray[DropEvent] = array_of(DropEvent, capacity)
         self.bytes: Buffer = allocate(size)
         self.struct = Trace(
             capacity=capacity,
-            buffers=self.buffers.address,
+            buffers=self.buffers.address if with_buffers else 0,
             skbs=self.skbs.address,
             drops=self.drops.address,
             bytes=self.bytes.address,

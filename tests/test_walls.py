@@ -43,7 +43,9 @@ MAY_IMPORT = {
 }
 
 # These join the parts, and may import all that does not import them.
-JOINTS = {"__init__", "__main__", "cli", "control", "engine", "explain", "guest", "journey", "nic", "replay", "wire"}
+JOINTS = {
+    "__init__", "__main__", "cli", "control", "engine", "explain", "guest", "journey", "lanes", "nic", "replay", "wire",
+}  # fmt: skip
 
 # Packages that only one part may import.
 ONLY_IN = {"numba": "jit", "llvmlite": "jit", "click": "cli"}

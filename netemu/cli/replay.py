@@ -81,6 +81,7 @@ from netemu.cli.jobs import announce_compilation, check_files, columns, play, st
     "--guest-offloads", metavar="+X,-Y", default="", help="Switch offloads once the driver is up, as in '-GUEST_TSO4'."
 )
 @click.option("--hash-report", is_flag=True, help="The device reports each frame's hash (pcapng keeps it).")
+@click.option("--threads", is_flag=True, help="A thread for each queue pair.")
 @click.option("--limit", metavar="N", type=click.IntRange(0), help="Stop after N frames.")
 @click.option("--loop", metavar="N", type=click.IntRange(1), default=1, show_default=True, help="Play IN N times.")
 @click.option(
@@ -147,6 +148,7 @@ def replay(
     adaptive_rx: bool,
     guest_offloads: str,
     hash_report: bool,
+    threads: bool,
     limit: int | None,
     loop: int,
     burst: int,
@@ -189,6 +191,7 @@ def replay(
         mac=mac,
         rss=rss,
         hash_report=hash_report,
+        threads=threads,
         burst=burst,
         wait=no_buffer == "wait",
         limit=limit,

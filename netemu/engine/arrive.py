@@ -19,7 +19,7 @@ from netemu.device.steering import select_queue
 from netemu.driver.virtnet import RQ_SIZE, TAG_SIZE, rq_at, tag_at, vi_at
 from netemu.engine.extras import FOREVER, count_drop, interrupt, publish_extra, refused, send_calls
 from netemu.engine.state import DONE, FLUSH, QUEUE_PAIR, Engine
-from netemu.engine.taps import ring_tap, trace_buffers
+from netemu.engine.taps import number_of, ring_tap, trace_buffers
 from netemu.frame import FRAME_SIZE, Frame, frame_at
 from netemu.jit import call5, i64, kernel, load64, store64
 from netemu.reasons import NO_BUFFER, QUEUE_BROKEN, TOO_LONG
@@ -41,7 +41,7 @@ def _drop(e: Engine, frame: Frame, queue: i64, reason: i64) -> None:
         sink_at(e.sink).pending_drops += 1
     trace = trace_at(e.trace)
     if trace.capacity != 0:
-        trace_drop(trace, e.frames_in + 1, queue, reason, frame.tstamp, frame.len)
+        trace_drop(trace, number_of(e, frame), e.first_queue + queue, reason, frame.tstamp, frame.len)
     _next_frame(e, frame)
 
 
@@ -52,6 +52,9 @@ def _next_frame(e: Engine, frame: Frame) -> None:
     e.waited = 0
     e.frames_in += 1
     e.bytes_in += frame.len
+    if e.lane != 0:
+        e.softirq = frame.interface
+        return
     e.in_burst += 1
     if e.in_burst >= e.burst:
         e.in_burst = 0
@@ -104,7 +107,7 @@ def arrive(e: Engine) -> i64:
         return DONE
     rq = rq_at(vi.rq + queue * RQ_SIZE)
     if dq.quirks != 0:
-        call5(device_quirks_at(dq.quirks).spoil, dq.quirks, e.frames_in + 1, vi.now, rq.tags, TAG_SIZE)
+        call5(device_quirks_at(dq.quirks).spoil, dq.quirks, number_of(e, frame), vi.now, rq.tags, TAG_SIZE)
     trace = trace_at(e.trace)
     if trace.capacity != 0 and trace_has_room(trace, dq.taken, 0) == 0:
         unpop(dq)
@@ -112,10 +115,10 @@ def arrive(e: Engine) -> i64:
     if e.ring_sink != 0 and sink_at(e.sink).kind != SINK_NONE and ring_tap(e, dq, frame, queue, side.hdr_len) == 0:
         unpop(dq)
         return FLUSH
-    if trace.capacity != 0:
-        trace_buffers(e, dq, queue)
+    if trace.buffers != 0:
+        trace_buffers(e, dq, frame, queue)
     tag = tag_at(rq.tags + used_slot(dq) * TAG_SIZE)
-    tag.frame_id = e.frames_in + 1
+    tag.frame_id = number_of(e, frame)
     tag.tstamp = frame.tstamp
     tag.wire_len = frame.wire_len
     called = publish(dq) if e.extras == 0 else publish_extra(e, queue, frame.len)

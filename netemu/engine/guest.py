@@ -44,7 +44,7 @@ def hand_up(e: Engine) -> i64:
         if trace.capacity != 0 and trace_has_room(trace, 0, skb.len) == 0:
             return FLUSH
         drops = 0
-        if e.lost != 0:
+        if e.lost != 0 and e.lane == 0:
             # Frames are dropped before those in front of them are handed up, so their numbers tell where they belong.
             drops = min(e.lost, max(0, skb.frame_id - e.last_up - 1))
         if tap(e, skb, queue, drops) == 0:
@@ -53,7 +53,7 @@ def hand_up(e: Engine) -> i64:
         e.last_up = max(e.last_up, skb.frame_id)
         verdict = call2(e.deliver, e.stack, address)
         if trace.capacity != 0:
-            trace_skb(trace, skb, queue, verdict, drops)
+            trace_skb(trace, skb, e.first_queue + queue, verdict, drops)
         e.frames_out += 1
         e.bytes_out += skb.len
         rq.rx_list = skb.next

@@ -59,6 +59,10 @@ class Engine(Struct):
     """Hook that counts a frame (`netemu.device.stats.count_frame`); address of a `QueueStats` per virtqueue."""
     device_drops: i64
     """Address of one counter per `netemu.reasons.DropReason`."""
+    lane: i64
+    """1: this loop plays one queue of several (`netemu.engine.lanes`), whose frames bring their numbers along."""
+    first_queue: i64
+    """Number of the queue that is 0 here."""
     frames_in: i64
     bytes_in: i64
     frames_out: i64
@@ -70,5 +74,6 @@ class Engine(Struct):
 
 
 engine_at = pointer(Engine)
+ENGINE_SIZE = Engine.dtype.itemsize
 QUEUE_PAIR = 2 * DeviceQueue.dtype.itemsize
 """Bytes from one pair's receive queue to the next one's."""

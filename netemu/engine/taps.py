@@ -27,6 +27,12 @@ from netemu.trace import trace_at, trace_next_buffer
 
 
 @kernel
+def number_of(e: Engine, frame: Frame) -> i64:
+    """The number of the frame that arrives, counted over all queues."""
+    return frame.id if e.lane != 0 else e.frames_in + 1
+
+
+@kernel
 def tap(e: Engine, skb: Skb, queue: i64, drops: i64) -> i64:
     """Write an skb, and the number of frames lost in front of it, to the sink; 0 when it has no room."""
     sink = sink_at(e.sink)
@@ -83,14 +89,14 @@ def ring_tap(e: Engine, dq: DeviceQueue, frame: Frame, queue: i64, hdr_len: i64)
 
 
 @kernel
-def trace_buffers(e: Engine, dq: DeviceQueue, queue: i64) -> None:
+def trace_buffers(e: Engine, dq: DeviceQueue, frame: Frame, queue: i64) -> None:
     """Note the buffers a frame was just filled into."""
     slot = used_slot(dq)
     for n in range(dq.taken):
         chain = chain_at(dq.chains + n * CHAIN_SIZE)
         event = trace_next_buffer(trace_at(e.trace))
-        event.frame_id = e.frames_in + 1
-        event.queue = queue
+        event.frame_id = number_of(e, frame)
+        event.queue = e.first_queue + queue
         event.head = chain.head
         event.descriptors = chain.descriptors
         event.gpa = segment_at(dq.segments + chain.first * SEGMENT_SIZE).gpa

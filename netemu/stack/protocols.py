@@ -58,6 +58,10 @@ class ProtocolStack:
         self._icmp6 = IcmpMib(types=self._icmp6_types.address)
         self._reasons = allocate(REASON_COUNT * 8)
         self._scratch = allocate(SCRATCH_SIZE)
+        self._mibs: tuple[Struct, ...] = (
+            self._ip, self._ip_ext, self._ip6, self._tcp, self._udp, self._udp6, self._icmp, self._icmp6,
+        )  # fmt: skip
+        self._arrays = (self._icmp_types, self._icmp6_types, self._reasons)
         self.struct = Stack(
             promiscuous=int(promiscuous),
             any_port=int(any_port),
@@ -77,6 +81,17 @@ class ProtocolStack:
     def address(self) -> int:
         """Host address of the `Stack`, for a kernel; valid while this object lives."""
         return self.struct.address
+
+    def absorb(self, other: ProtocolStack) -> None:
+        """Add another stack's counters to these; the other one's start at 0 again."""
+        for mine, theirs in zip(self._mibs, other._mibs, strict=True):
+            for name, value in theirs.to_dict().items():
+                if name != "types":
+                    setattr(mine, name, getattr(mine, name) + value)
+                    setattr(theirs, name, 0)
+        for mine_array, their_array in zip(self._arrays, other._arrays, strict=True):
+            mine_array.array.view("<i8")[:] += their_array.array.view("<i8")
+            their_array.array[:] = 0
 
     def reasons(self) -> dict[str, int]:
         """How many frames met which verdict, by `StackReason.key`; all of them, so the sum is the number of frames."""
