@@ -7,7 +7,7 @@ import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from bench import dpdk, files, process, veth
+from bench import dpdk, files, offload, process, veth
 from bench.errors import AbsentError, BenchError
 from bench.results import Line, Unmeasured
 from bench.session import Session
@@ -36,6 +36,7 @@ ROWS = (
     Row("start-help", process.start_help),
     Row("start-warm", process.start_warm),
     Row("start-first", process.start_first),
+    Row("to-wire", offload.to_wire, ("editcap",)),
     Row("modes", files.modes),
     Row("rings", files.rings),
     Row("indirect", files.indirect),

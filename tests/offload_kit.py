@@ -158,7 +158,7 @@ def header(
     inner_nh: int = 0,
 ) -> bytes:
     """A virtio_net_hdr of 32 bytes, by the layout of section 5.1.6."""
-    return struct.pack("<BBHHHHHIHHHH6x", flags, gso_type, hdr_len, size, start, offset, 0, 0, 0, 0, outer_th, inner_nh)
+    return struct.pack("<BBHHHHHIHHHH8x", flags, gso_type, hdr_len, size, start, offset, 0, 0, 0, 0, outer_th, inner_nh)
 
 
 # Frames read by hand ------------------------------------------------------------------------------------------------
