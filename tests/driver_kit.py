@@ -343,6 +343,8 @@ class HandControl:
         self.refuse: set[tuple[int, int]] = set()
         """Classes and commands that are answered with ERR."""
         self.results: dict[tuple[int, int], bytes] = {}
+        self.used_length: int | None = None
+        """What the used elements say, where that is not what was written."""
         self.ring: HandRing | None = None
 
     def __call__(self, index: int) -> None:
@@ -360,7 +362,7 @@ class HandControl:
             self.status.append(self.transport.status)
             answer = b"\1" if kind in self.refuse else b"\0" + self.results.get(kind, b"")
             self.ring.write_buffer(head, answer)
-            self.ring.use(head, len(answer))
+            self.ring.use(head, len(answer) if self.used_length is None else self.used_length)
 
     def take(self) -> list[tuple[int, int, bytes]]:
         """The commands since the last look."""

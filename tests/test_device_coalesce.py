@@ -69,26 +69,28 @@ def calls(net: Coalesced, queue: int, times: Iterable[int]) -> list[int]:
 
 
 def test_coal_d_11_without_parameters_the_driver_is_called_for_every_packet() -> None:
-    """COAL-D-09: that is how a device starts."""
+    """COAL-D-11, COAL-D-09: that is how a device starts."""
     net = coalesced()
     assert calls(net, RX0, range(5)) == [0, 1, 2, 3, 4]
 
 
 @pytest.mark.parametrize(("packets", "usecs"), [(8, 0), (0, 100), (0, 0)])
 def test_coal_d_11_with_either_value_0_too(packets: int, usecs: int) -> None:
+    """COAL-D-11."""
     net = coalesced()
     assert net.accepts(k.COAL, k.RX_SET, coal(packets, usecs))
     assert calls(net, RX0, range(3)) == [0, 1, 2]
 
 
 def test_coal_d_10_the_driver_is_called_after_max_packets() -> None:
+    """COAL-D-10."""
     net = coalesced()
     assert net.accepts(k.COAL, k.RX_SET, coal(3, 1000))
     assert calls(net, RX0, range(10)) == [2, 5, 8]
 
 
 def test_coal_d_10_or_after_max_usecs_from_the_first_packet_whichever_is_first() -> None:
-    """Counting starts at a packet: 40, and again with the next one after the call, at 200."""
+    """COAL-D-10: Counting starts at a packet: 40, and again with the next one after the call, at 200."""
     net = coalesced()
     assert net.accepts(k.COAL, k.RX_SET, coal(100, 50))
     assert not net.packet(RX0, 40)
@@ -102,6 +104,7 @@ def test_coal_d_10_or_after_max_usecs_from_the_first_packet_whichever_is_first()
 
 
 def test_coal_d_10_counters_are_per_queue() -> None:
+    """COAL-D-10."""
     net = coalesced()
     assert net.accepts(k.COAL, k.RX_SET, coal(2, 1000))
     assert not net.packet(RX0, 0)
@@ -112,6 +115,7 @@ def test_coal_d_10_counters_are_per_queue() -> None:
 
 
 def test_coal_d_08_a_driver_that_wants_no_calls_gets_none_whatever_is_due() -> None:
+    """COAL-D-08."""
     net = coalesced()
     assert net.accepts(k.COAL, k.RX_SET, coal(2, 10))
     net.rings[RX0].set_no_interrupt(1)
@@ -122,7 +126,7 @@ def test_coal_d_08_a_driver_that_wants_no_calls_gets_none_whatever_is_due() -> N
 
 
 def test_coal_d_08_with_event_idx_a_call_held_back_counts_from_the_last_decision() -> None:
-    """used_event 0: the first buffer is the one the driver waits for; the call comes with the third."""
+    """COAL-D-08: used_event 0: the first buffer is the one the driver waits for; the call comes with the third."""
     net = coalesced(EVENT_IDX)
     assert net.accepts(k.COAL, k.RX_SET, coal(3, 1000))
     assert calls(net, RX0, range(9)) == [2]
@@ -138,7 +142,7 @@ def test_coal_d_08_with_event_idx_a_call_held_back_counts_from_the_last_decision
 def test_coal_d_07_no_packet_waits_longer_and_no_more_wait_than_was_asked_for(
     packets: int, usecs: int, gaps: list[int]
 ) -> None:
-    """The rule of section 5.1.6.5.9.1 by a model: first packet's time plus max_usecs, or max_packets."""
+    """COAL-D-07: The rule of section 5.1.6.5.9.1 by a model: first packet's time plus max_usecs, or max_packets."""
     net = coalesced()
     net.accepts(k.COAL, k.RX_SET, coal(packets, usecs))
     now, waiting, since = 0, 0, 0
@@ -160,6 +164,7 @@ def test_coal_d_07_no_packet_waits_longer_and_no_more_wait_than_was_asked_for(
 
 
 def test_coal_d_12_the_last_command_that_touched_a_queue_counts() -> None:
+    """COAL-D-12."""
     net = coalesced()
     assert net.accepts(k.COAL, k.RX_SET, coal(1, 2))
     assert net.accepts(k.COAL, k.TX_SET, coal(3, 4))
@@ -171,6 +176,7 @@ def test_coal_d_12_the_last_command_that_touched_a_queue_counts() -> None:
 
 
 def test_coal_d_01_the_reserved_word_is_ignored() -> None:
+    """COAL-D-01."""
     net = coalesced()
     assert net.accepts(k.COAL, k.VQ_SET, coal_vq(TX0, 5, 6, reserved=0xFFFF))
     answer = net.send(k.COAL, k.VQ_GET, struct.pack("<HH", TX0, 0xABCD), room=9)
@@ -186,13 +192,14 @@ def test_erratum_e10_a_query_laid_out_as_the_whole_structure_is_answered_too() -
 
 @pytest.mark.parametrize("index", [4, 5, 0xFFFF])
 def test_coal_d_04_a_queue_that_is_no_receive_or_transmit_queue_is_refused(index: int) -> None:
-    """4 is the control queue (COAL-D-03)."""
+    """COAL-D-04: 4 is the control queue (COAL-D-03)."""
     net = coalesced()
     assert not net.accepts(k.COAL, k.VQ_SET, coal_vq(index, 1, 2))
     assert net.send(k.COAL, k.VQ_GET, struct.pack("<HH", index, 0), room=9) == (ERR, b"", 1)
 
 
 def test_coal_d_04_so_is_one_that_is_not_enabled() -> None:
+    """COAL-D-04."""
     net = coalesced(40)
     net.device.reset_queue(RX1)
     assert not net.accepts(k.COAL, k.VQ_SET, coal_vq(RX1, 1, 2))
@@ -207,7 +214,7 @@ def test_a_query_without_room_for_the_values_is_refused(room: int) -> None:
 
 
 def test_coal_d_02_and_coal_d_03_what_cannot_be_applied_is_refused() -> None:
-    """A structure of any other length."""
+    """COAL-D-02, COAL-D-03: A structure of any other length."""
     net = coalesced()
     for command, data in ((k.TX_SET, coal(1, 2)), (k.RX_SET, coal(1, 2)), (k.VQ_SET, coal_vq(0, 1, 2))):
         assert not net.accepts(k.COAL, command, data[:-1])
@@ -233,7 +240,7 @@ def test_coal_d_05_and_coal_d_06_a_queue_enabled_again_has_its_direction_s_param
 
 
 def test_coal_d_09_a_reset_makes_all_parameters_0() -> None:
-    """Also those that queues enabled later would have."""
+    """COAL-D-09: Also those that queues enabled later would have."""
     net = coalesced()
     net.accepts(k.COAL, k.RX_SET, coal(7, 8))
     net.accepts(k.COAL, k.VQ_SET, coal_vq(TX0, 1, 2))
@@ -248,7 +255,7 @@ def test_coal_d_09_a_reset_makes_all_parameters_0() -> None:
 
 @pytest.mark.parametrize(("packets", "usecs"), [(2, 100), (100, 30), (0, 5), (5, 0)])
 def test_coal_d_13_a_change_sends_what_is_due_under_the_new_parameters_at_once(packets: int, usecs: int) -> None:
-    """Two packets wait since 0; the change comes at 40."""
+    """COAL-D-13: Two packets wait since 0; the change comes at 40."""
     net = coalesced()
     net.accepts(k.COAL, k.RX_SET, coal(100, 1000))
     assert not net.packet(RX0, 0, packets=2)
@@ -260,6 +267,7 @@ def test_coal_d_13_a_change_sends_what_is_due_under_the_new_parameters_at_once(p
 
 
 def test_coal_d_13_and_nothing_that_is_not() -> None:
+    """COAL-D-13."""
     net = coalesced()
     net.accepts(k.COAL, k.RX_SET, coal(100, 1000))
     net.packet(RX0, 0, packets=2)

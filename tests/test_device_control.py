@@ -55,7 +55,7 @@ def hand(*without: int) -> ControlHand:
 
 @pytest.mark.parametrize("feature", [MQ, k.RSS])
 def test_netq_b_02_the_control_queue_stands_behind_all_pairs_there_could_be(feature: int) -> None:
-    """NETQ-B-01, trap T13: 2N with N from the configuration under MQ or RSS, although one pair is in use."""
+    """NETQ-B-02, NETQ-B-01, trap T13: 2N with N from the configuration under MQ or RSS, although one pair is in use."""
     net = ControlHand(feature, k.CTRL_RX, pairs=4)
     assert net.control_index == 8
     assert net.device.queue_size_max(9) == 0
@@ -77,6 +77,7 @@ def test_without_mq_and_rss_the_control_queue_has_index_2() -> None:
 
 
 def test_netq_b_03_without_ctrl_vq_there_is_no_control_queue() -> None:
+    """NETQ-B-03."""
     assert [of_four_pairs().queue_size_max(index) for index in range(4)] == [8, 8, 0, 0]
 
 
@@ -105,7 +106,7 @@ def test_the_device_touches_no_control_queue_before_driver_ok() -> None:
 
 @every_command
 def test_ctrl_v_01_a_command_is_class_number_data_and_an_acknowledgement(name: str) -> None:
-    """CTRL-D-01: one byte is written, OK; the used length says so."""
+    """CTRL-V-01, CTRL-D-01: one byte is written, OK; the used length says so."""
     kind, command, data, _feature = VALID[name]
     assert hand().send(kind, command, data) == (OK, b"", 1)
 
@@ -114,7 +115,10 @@ def test_ctrl_v_01_a_command_is_class_number_data_and_an_acknowledgement(name: s
 def test_ctrl_d_02_where_descriptors_begin_and_end_means_nothing(
     data: st.DataObject, name: str, *, indirect: bool
 ) -> None:
-    """Any cut, empty descriptors too; through an indirect table as well. More writable bytes than needed do no harm."""
+    """CTRL-D-02: any cut, empty descriptors too; through an indirect table as well.
+
+    More writable bytes than needed do no harm.
+    """
     kind, command, payload, _feature = VALID[name]
     request = bytes([kind, command]) + payload
     cuts = sorted(data.draw(st.lists(st.integers(0, len(request)), max_size=5)))
@@ -201,8 +205,7 @@ def test_what_is_no_command_is_refused(request_bytes: bytes) -> None:
 
 
 @pytest.mark.parametrize("command", [0, 1, 2, 3])
-def test_rssx_v_01_commands_for_rss_contexts_are_refused_since_none_are_offered(command: int) -> None:
-    """RSSX-V-01: the device has no RSS_CONTEXT, so nobody can have negotiated it."""
+def test_commands_for_rss_contexts_are_refused_since_none_are_offered(command: int) -> None:
     net = hand()
     assert net.send(k.CONTEXTS, command, struct.pack("<H6x", 1), room=3) == (ERR, b"", 1)
 

@@ -53,7 +53,7 @@ def table(unicast: list[bytes], multicast: list[bytes]) -> bytes:
 
 
 def test_mac_d_04_at_first_only_frames_for_the_station_and_broadcasts_are_let_in() -> None:
-    """MAC-D-01: the table is empty; all modes are off."""
+    """MAC-D-04, MAC-D-01: the table is empty; all modes are off."""
     assert heard(ControlHand(k.CTRL_RX, k.MAC)) == {STATION, BROADCAST}
 
 
@@ -65,7 +65,7 @@ def test_without_features_that_filter_everything_is_let_in() -> None:
 
 
 def test_rxf_d_01_promiscuous_lets_everything_in() -> None:
-    """RXF-D-02; and off again."""
+    """RXF-D-01, RXF-D-02; and off again."""
     net = ControlHand(k.CTRL_RX, k.CTRL_VLAN)
     assert net.accepts(k.RX, k.PROMISC, ON)
     assert heard(net) == set(EVERYBODY)
@@ -75,6 +75,7 @@ def test_rxf_d_01_promiscuous_lets_everything_in() -> None:
 
 
 def test_rxf_d_03_promiscuous_overrides_every_other_mode() -> None:
+    """RXF-D-03."""
     net = ControlHand(k.CTRL_RX, k.CTRL_RX_EXTRA)
     for mode in (k.NOMULTI, k.NOUNI, k.NOBCAST, k.PROMISC):
         assert net.accepts(k.RX, mode, ON)
@@ -82,7 +83,7 @@ def test_rxf_d_03_promiscuous_overrides_every_other_mode() -> None:
 
 
 def test_rxf_d_04_all_multicast_lets_every_group_in() -> None:
-    """RXF-D-05."""
+    """RXF-D-04, RXF-D-05."""
     net = ControlHand(k.CTRL_RX)
     assert net.accepts(k.RX, k.ALLMULTI, ON)
     assert heard(net) == {STATION, BROADCAST, *GROUPS}
@@ -91,14 +92,14 @@ def test_rxf_d_04_all_multicast_lets_every_group_in() -> None:
 
 
 def test_rxf_d_06_all_unicast_lets_every_station_in() -> None:
-    """RXF-D-07."""
+    """RXF-D-06, RXF-D-07."""
     net = ControlHand(k.CTRL_RX, k.CTRL_RX_EXTRA)
     assert net.accepts(k.RX, k.ALLUNI, ON)
     assert heard(net) == {*UNICASTS, BROADCAST}
 
 
 def test_rxf_d_08_no_multicast_suppresses_groups_even_those_of_the_table() -> None:
-    """RXF-D-09, RXF-D-10: it wins over all-multicast. RXF-D-11: broadcasts are not meant."""
+    """RXF-D-08, RXF-D-09, RXF-D-10: it wins over all-multicast. RXF-D-11: broadcasts are not meant."""
     net = ControlHand(k.CTRL_RX, k.CTRL_RX_EXTRA)
     assert net.accepts(k.MAC_CLASS, k.TABLE_SET, table([], [GROUP]))
     assert net.accepts(k.RX, k.ALLMULTI, ON)
@@ -109,7 +110,7 @@ def test_rxf_d_08_no_multicast_suppresses_groups_even_those_of_the_table() -> No
 
 
 def test_rxf_d_12_no_unicast_suppresses_stations_even_this_one() -> None:
-    """RXF-D-13, RXF-D-14: it wins over all-unicast."""
+    """RXF-D-12, RXF-D-13, RXF-D-14: it wins over all-unicast."""
     net = ControlHand(k.CTRL_RX, k.CTRL_RX_EXTRA)
     assert net.accepts(k.RX, k.ALLUNI, ON)
     assert net.accepts(k.RX, k.NOUNI, ON)
@@ -117,7 +118,7 @@ def test_rxf_d_12_no_unicast_suppresses_stations_even_this_one() -> None:
 
 
 def test_rxf_d_15_no_broadcast_suppresses_broadcasts() -> None:
-    """RXF-D-16, RXF-D-17: it wins over all-multicast."""
+    """RXF-D-15, RXF-D-16, RXF-D-17: it wins over all-multicast."""
     net = ControlHand(k.CTRL_RX, k.CTRL_RX_EXTRA)
     assert net.accepts(k.RX, k.ALLMULTI, ON)
     assert net.accepts(k.RX, k.NOBCAST, ON)
@@ -143,7 +144,7 @@ def test_a_mode_is_0_or_1(data: bytes) -> None:
 
 
 def test_mac_d_02_the_table_holds_when_the_command_is_used() -> None:
-    """Each command replaces it; both lists may be empty."""
+    """MAC-D-02: Each command replaces it; both lists may be empty."""
     net = ControlHand(k.CTRL_RX)
     assert net.accepts(k.MAC_CLASS, k.TABLE_SET, table([OTHER], [GROUP]))
     assert heard(net) == {STATION, OTHER, GROUP, BROADCAST}
@@ -175,7 +176,7 @@ def test_lists_that_are_cut_short_or_too_long_leave_the_table_alone(data: bytes)
 
 @pytest.mark.parametrize(("extra", "everybody"), [(0, False), (1, True)])
 def test_rxf_d_18_more_addresses_than_have_room_let_all_of_their_kind_in(extra: int, *, everybody: bool) -> None:
-    """Best effort: what the driver wants has to come, and more may."""
+    """RXF-D-18: Best effort: what the driver wants has to come, and more may."""
     net = ControlHand(k.CTRL_RX)
     many = [bytes([2, 0, 0, 1, n >> 8, n & 255]) for n in range(TABLE_MAX + extra)]
     assert net.accepts(k.MAC_CLASS, k.TABLE_SET, table(many, []))
@@ -184,7 +185,7 @@ def test_rxf_d_18_more_addresses_than_have_room_let_all_of_their_kind_in(extra: 
 
 
 def test_mac_d_03_the_configuration_has_the_new_address_when_the_command_is_used() -> None:
-    """And a reset brings the first one back, with an empty table (MAC-D-01)."""
+    """MAC-D-03: And a reset brings the first one back, with an empty table (MAC-D-01)."""
     net = ControlHand(k.CTRL_RX, k.CTRL_MAC_ADDR, k.MAC)
     assert net.accepts(k.MAC_CLASS, k.ADDR_SET, THIRD)
     assert net.device.read_config(0, 6) == THIRD
@@ -203,7 +204,7 @@ def test_mac_d_03_the_configuration_has_the_new_address_when_the_command_is_used
 
 
 def test_vlan_d_02_frames_of_vlans_in_the_table_are_let_in_and_others_not() -> None:
-    """VLAN-D-03; VLAN-D-04: the table starts empty (trap T17) and has no say about frames without a tag."""
+    """VLAN-D-02, VLAN-D-03; VLAN-D-04: the table starts empty (trap T17) and has no say about frames without a tag."""
     net = ControlHand(k.CTRL_VLAN)
     assert passes(net, frame(STATION))
     assert not any(passes(net, frame(STATION, vid)) for vid in range(0, 4096, 5))

@@ -39,7 +39,7 @@ def queues_used(net: ControlHand) -> set[int]:
 
 
 def test_mq_d_02_after_a_reset_only_receiveq1_is_used() -> None:
-    """MQ-B-01: multiqueue is off by default, although four pairs are set up (NETI-V-02)."""
+    """MQ-D-02, MQ-B-01: multiqueue is off by default, although four pairs are set up (NETI-V-02)."""
     net = ControlHand(MQ, pairs=4)
     assert queues_used(net) == {0}
     assert net.accepts(k.MQ_CLASS, k.PAIRS_SET, b"\4\0")
@@ -54,7 +54,7 @@ def test_mq_d_02_after_a_reset_only_receiveq1_is_used() -> None:
 
 
 def test_mq_d_03_after_the_command_no_queue_beyond_the_pairs_is_used() -> None:
-    """MQ-V-06: and one pair disables it. MQ-B-02: all of the enabled may be used."""
+    """MQ-D-03, MQ-V-06: and one pair disables it. MQ-B-02: all of the enabled may be used."""
     net = ControlHand(MQ, pairs=4)
     for pairs in (4, 2, 3, 1):
         assert net.accepts(k.MQ_CLASS, k.PAIRS_SET, struct.pack("<H", pairs))
@@ -63,6 +63,7 @@ def test_mq_d_03_after_the_command_no_queue_beyond_the_pairs_is_used() -> None:
 
 @pytest.mark.parametrize("pairs", [0, 5, 0x8000, 0x8001, 0xFFFF])
 def test_mq_v_03_more_pairs_than_there_are_and_none_at_all_are_refused(pairs: int) -> None:
+    """MQ-V-03."""
     net = ControlHand(MQ, pairs=4)
     assert net.accepts(k.MQ_CLASS, k.PAIRS_SET, b"\2\0")
     assert not net.accepts(k.MQ_CLASS, k.PAIRS_SET, struct.pack("<H", pairs))
@@ -73,7 +74,7 @@ def test_mq_v_03_more_pairs_than_there_are_and_none_at_all_are_refused(pairs: in
 
 
 def test_ann_d_01_the_bit_is_clear_when_the_acknowledgement_is_used() -> None:
-    """VIRTIO_NET_S_ANNOUNCE is bit 1 of status, at offset 6; the link (bit 0) stays up."""
+    """ANN-D-01: VIRTIO_NET_S_ANNOUNCE is bit 1 of status, at offset 6; the link (bit 0) stays up."""
     net = ControlHand(k.GUEST_ANNOUNCE, k.STATUS)
     net.device.ask_to_announce()
     assert net.device.read_config(6, 2) == b"\3\0"
@@ -94,6 +95,7 @@ def test_the_driver_s_own_command_brings_no_configuration_interrupt() -> None:
 
 
 def test_offl_d_01_every_offload_is_on_after_negotiation_and_the_command_replaces_the_whole_mask() -> None:
+    """OFFL-D-01."""
     net = ControlHand(k.CTRL_GUEST_OFFLOADS, GUEST_CSUM, GUEST_TSO4, GUEST_TSO6)
     assert set(net.device.guest_offloads) == {GUEST_CSUM, GUEST_TSO4, GUEST_TSO6}
     assert net.accepts(k.OFFLOADS, 0, struct.pack("<Q", 1 << 7))
@@ -106,6 +108,7 @@ def test_offl_d_01_every_offload_is_on_after_negotiation_and_the_command_replace
 
 @pytest.mark.parametrize("bit", [0, 2, 9, 10, 11, 46, 54, 59, 63])
 def test_offl_v_01_an_offload_that_was_not_negotiated_is_refused(bit: int) -> None:
+    """OFFL-V-01."""
     net = ControlHand(k.CTRL_GUEST_OFFLOADS, GUEST_CSUM, GUEST_TSO4)
     before = state_of(net.device)
     assert not net.accepts(k.OFFLOADS, 0, struct.pack("<Q", 1 << 1 | 1 << bit))
@@ -162,7 +165,7 @@ def blocks(data: bytes) -> list[tuple[int, int, int, tuple[int, ...]]]:
 def test_dst_d_01_the_query_is_answered_with_all_types_there_are(
     features: tuple[int, ...], kinds: tuple[int, ...]
 ) -> None:
-    """Eight bytes; DST-D-11: checksum and GSO types only with their features."""
+    """DST-D-01: Eight bytes; DST-D-11: checksum and GSO types only with their features."""
     net = ControlHand(k.DEVICE_STATS, *features)
     answer = net.send(k.STATS, k.QUERY, room=9)
     assert (answer.ack, answer.length) == (OK, 9)
@@ -170,6 +173,7 @@ def test_dst_d_01_the_query_is_answered_with_all_types_there_are(
 
 
 def test_dst_d_07_and_dst_d_08_each_block_names_its_type_its_queue_and_its_size() -> None:
+    """DST-D-07, DST-D-08."""
     net = ControlHand(*STATS, pairs=2)
     wanted = [(0, RX_BASIC), (0, RX_CSUM), (0, RX_GSO), (0, RX_SPEED), (3, TX_BASIC), (3, TX_CSUM), (3, TX_GSO)]
     wanted += [(3, TX_SPEED), (4, CVQ)]
@@ -200,7 +204,7 @@ BAD = {
 
 @pytest.mark.parametrize("fault", BAD)
 def test_dst_d_02_any_fault_makes_the_whole_command_an_error(fault: str) -> None:
-    """A good request in front of it changes nothing."""
+    """DST-D-02: A good request in front of it changes nothing."""
     net = ControlHand(*STATS, pairs=2)
     good = request((0, 1 << RX_BASIC))
     for data in (BAD[fault], good + BAD[fault]):
@@ -210,13 +214,14 @@ def test_dst_d_02_any_fault_makes_the_whole_command_an_error(fault: str) -> None
 
 @pytest.mark.parametrize(("index", "kind"), [(0, RX_CSUM), (0, RX_GSO), (1, TX_CSUM), (1, TX_GSO)])
 def test_dst_d_06_a_type_whose_feature_was_not_negotiated_is_an_error(index: int, kind: int) -> None:
+    """DST-D-06."""
     net = ControlHand(k.DEVICE_STATS)
     assert net.send(k.STATS, k.GET, request((index, 1 << kind)), room=400).ack == ERR
 
 
 @given(room=st.integers(1, 60))
 def test_dst_d_09_nothing_is_written_behind_the_result_buffer(room: int) -> None:
-    """57 bytes are needed (DST-V-03); with less there is no answer but ERR, and nothing but its byte is written."""
+    """DST-D-09: 57 bytes are needed (DST-V-03); with less there is but ERR, and nothing behind its byte is written."""
     net = ControlHand(k.DEVICE_STATS)
     head, parts = net.post_command(b"\x08\1" + request((0, 1 << RX_BASIC)), room)
     net.serve()
@@ -262,6 +267,7 @@ def test_kicks_and_calls_are_counted() -> None:
 
 
 def test_dst_d_10_counters_wrap_to_zero() -> None:
+    """DST-D-10."""
     net = ControlHand(*STATS)
     counts = net.device.stats.counts[0]
     counts.packets = -1  # 2^64 - 1

@@ -42,7 +42,10 @@ def rig(kernel: str = V7_0, more: FeatureSet = FeatureSet(), without: FeatureSet
 
 @every_era
 def test_ctrl_v_01_a_command_is_one_buffer_of_header_data_and_acknowledgement(kernel: str) -> None:
-    """Sheet 7.1: two bytes and the data for the device to read, then one byte preset to 0xFF for it to write."""
+    """CTRL-V-01, sheet 7.1: two bytes and the data to read, then a byte preset to 0xFF to write.
+
+    A segment each, as devices without ANY_LAYOUT have to be asked (LEG-V-07, LEG-V-08, LEG-V-09).
+    """
     one = rig(kernel)
     assert one.driver.control.virtnet_vlan_rx_add_vid(0x123)
     assert one.control.take() == [(*VLAN_ADD, b"\x23\x01")]
@@ -126,7 +129,7 @@ def test_a_used_id_that_cannot_be_breaks_the_control_queue_alone(id_: int, reaso
 
 @every_era
 def test_neti_v_02_probe_asks_for_all_pairs_once_driver_ok_is_set(kernel: str) -> None:
-    """NETI-V-01, MQ-V-02, sheet 1.3 step 17, 9 no. 28: the rings are set up, DRIVER_OK (4) is in the status."""
+    """NETI-V-02, NETI-V-01, MQ-V-02, sheet 1.3 step 17, 9 no. 28: rings are set up, and DRIVER_OK (4) is set."""
     one = Rig(kernel, CONTROL, 16, pairs=3)
     assert one.control.commands == [(*PAIRS_SET, b"\3\0")]
     assert one.control.status == [1 | 2 | 4 | 8]
@@ -141,7 +144,7 @@ def test_without_mq_nothing_is_asked_for() -> None:
 
 @pytest.mark.parametrize(("kernel", "told"), [(V4_19, False), (V6_1, False), (V7_0, True)])
 def test_mac_v_02_an_address_the_driver_made_up_is_told_to_the_device(kernel: str, *, told: bool) -> None:
-    """Sheet 1.3 step 7: since v6.3. With MAC there is nothing to tell."""
+    """MAC-V-02: Sheet 1.3 step 7: since v6.3. With MAC there is nothing to tell."""
     without = FeatureSet.of(f.MAC, f.MQ)
     one = Rig(kernel, CONTROL - without, 16)
     mac = one.vi.mac.to_bytes(6, "big")
@@ -163,12 +166,13 @@ def test_the_receive_mode_is_sent_as_promiscuous_all_multicast_table(kernel: str
         one.driver.control.run_work()
     table = b"\1\0\0\0" + UNICAST + b"\1\0\0\0" + MULTICAST
     assert one.control.take() == [(*PROMISC, b"\0"), (*ALLMULTI, b"\0"), (*TABLE_SET, table)]
-    # Header, two lists, acknowledgement: a segment each.
+    # Header, two lists, acknowledgement: a segment each (LEG-V-08).
     assert [length for _, length, _ in one.control.chains[-1]] == [2, 10, 10, 1]
 
 
 @every_era
 def test_mac_v_04_both_lists_may_be_empty(kernel: str) -> None:
+    """MAC-V-04."""
     one = rig(kernel)
     one.driver.control.set_promiscuous(on=True)
     one.driver.control.set_allmulti(on=True)
@@ -188,6 +192,7 @@ def test_changes_before_the_work_item_runs_are_sent_once() -> None:
 
 @every_era
 def test_ctrl_v_02_a_refusal_leaves_a_line_in_the_log_and_the_next_command_is_sent(kernel: str) -> None:
+    """CTRL-V-02."""
     one = rig(kernel)
     one.control.refuse = {PROMISC, TABLE_SET}
     one.driver.control.set_promiscuous(on=True)
@@ -198,7 +203,7 @@ def test_ctrl_v_02_a_refusal_leaves_a_line_in_the_log_and_the_next_command_is_se
 
 @every_era
 def test_rxf_v_01_and_mac_v_01_without_ctrl_rx_no_receive_mode_and_no_table_is_sent(kernel: str) -> None:
-    """Nor PROMISC, ALLMULTI, MAC_TABLE_SET; the address goes by its own bit (erratum E5)."""
+    """RXF-V-01, MAC-V-01: Nor PROMISC, ALLMULTI, MAC_TABLE_SET; the address goes by its own bit (erratum E5)."""
     one = rig(kernel, without=FeatureSet.of(f.CTRL_RX))
     one.driver.control.set_promiscuous(on=True)
     one.driver.control.set_addresses([UNICAST])
@@ -210,7 +215,7 @@ def test_rxf_v_01_and_mac_v_01_without_ctrl_rx_no_receive_mode_and_no_table_is_s
 
 @every_era
 def test_rxf_v_02_modes_of_ctrl_rx_extra_are_never_sent(kernel: str) -> None:
-    """Linux does not even negotiate it (sheet 1.1)."""
+    """RXF-V-02: Linux does not even negotiate it (sheet 1.1)."""
     one = rig(kernel, FeatureSet.of(f.CTRL_RX_EXTRA))
     assert f.CTRL_RX_EXTRA not in one.driver.features
     one.driver.control.set_promiscuous(on=True)
@@ -242,6 +247,7 @@ def test_vlans_are_added_and_taken_out_and_without_the_feature_kept_by_the_drive
 
 
 def test_ann_v_02_an_announcement_is_acknowledged_without_data() -> None:
+    """ANN-V-02."""
     one = rig()
     assert one.driver.control.virtnet_ack_link_announce()
     assert one.control.take() == [(*ANNOUNCE_ACK, b"")]
@@ -253,6 +259,7 @@ def test_ann_v_02_an_announcement_is_acknowledged_without_data() -> None:
 
 @every_era
 def test_mq_v_03_no_more_pairs_are_asked_for_than_there_are_and_not_0(kernel: str) -> None:
+    """MQ-V-03."""
     one = rig(kernel, pairs=4)
     for pairs in (0, 5, 0x8001, -1):
         assert not one.driver.control.virtnet_set_queues(pairs)
@@ -262,7 +269,7 @@ def test_mq_v_03_no_more_pairs_are_asked_for_than_there_are_and_not_0(kernel: st
 
 @every_era
 def test_mq_v_06_multiqueue_is_disabled_by_asking_for_one_pair_and_waiting(kernel: str) -> None:
-    """MQ-V-05: from the answer on the driver uses the first pair alone."""
+    """MQ-V-06, MQ-V-05: from the answer on the driver uses the first pair alone."""
     one = rig(kernel, pairs=4)
     assert one.driver.control.virtnet_set_queues(1)
     assert one.control.take() == [(*PAIRS_SET, b"\1\0")]
@@ -308,7 +315,7 @@ def with_rss(one: Rig, *bits: int) -> VirtnetControl:
 
 
 def test_rss_v_06_an_rss_configuration_is_sent_as_the_specification_lays_it_out() -> None:
-    """Hash types, mask, unclassified queue, table, max_tx_vq, key length, key; all little-endian."""
+    """RSS-V-06: Hash types, mask, unclassified queue, table, max_tx_vq, key length, key; all little-endian."""
     one = rig(pairs=2)
     assert with_rss(one, f.RSS).virtnet_commit_rss_command(RssConfig(0x3F, TABLE, 1, 2, KEY))
     data = struct.pack("<IHH128HHB", 0x3F, 127, 1, *TABLE, 2, 40) + KEY
@@ -316,12 +323,14 @@ def test_rss_v_06_an_rss_configuration_is_sent_as_the_specification_lays_it_out(
 
 
 def test_hcfg_v_01_a_hash_configuration_has_zeros_in_its_reserved_words() -> None:
+    """HCFG-V-01."""
     one = rig()
     assert with_rss(one, f.HASH_REPORT).virtnet_commit_rss_command(HashConfig(0x3F, KEY))
     assert one.control.take() == [(*HASH_CONFIG, struct.pack("<I8xB", 0x3F, 40) + KEY)]
 
 
 def test_rss_v_01_without_the_features_neither_is_sent() -> None:
+    """RSS-V-01."""
     one = rig()
     assert not one.driver.control.virtnet_commit_rss_command(RssConfig(0x3F, TABLE, 0, 1, KEY))
     assert not one.driver.control.virtnet_commit_rss_command(HashConfig(0x3F, KEY))
@@ -358,7 +367,7 @@ def test_a_table_that_the_device_refuses_leaves_the_queues_as_they_are() -> None
 
 @every_era
 def test_offl_v_01_only_offloads_that_were_negotiated_are_switched_on(kernel: str) -> None:
-    """MERGEABLE has CSUM 1, TSO4 7, TSO6 8 and UFO 10; ECN (9) was not negotiated."""
+    """OFFL-V-01: MERGEABLE has CSUM 1, TSO4 7, TSO6 8 and UFO 10; ECN (9) was not negotiated."""
     one = rig(kernel)
     assert one.driver.control.guest_offloads == 1 << 1 | 1 << 7 | 1 << 8 | 1 << 10
     assert not one.driver.control.virtnet_set_guest_offloads(1 << 1 | 1 << 9)
@@ -389,6 +398,7 @@ def test_offloads_that_the_device_refuses_stay_as_they_are() -> None:
 
 
 def test_coal_v_01_queues_are_named_by_virtqueue_and_only_those_there_are() -> None:
+    """COAL-V-01."""
     one = rig(more=COALESCE, pairs=2)
     control = one.driver.control
     assert control.virtnet_send_ctrl_coal_vq_cmd(3, Coalesce(32, 50))
@@ -410,6 +420,7 @@ def test_parameters_of_a_direction_are_packets_then_microseconds() -> None:
 
 @every_era
 def test_coal_v_02_and_coal_v_03_nothing_is_sent_without_the_features(kernel: str) -> None:
+    """COAL-V-02, COAL-V-03."""
     one = rig(kernel)
     control = one.driver.control
     assert not control.virtnet_send_tx_notf_coal_cmds(Coalesce(16, 100))
@@ -420,6 +431,7 @@ def test_coal_v_02_and_coal_v_03_nothing_is_sent_without_the_features(kernel: st
 
 
 def test_coal_v_04_values_beside_an_err_are_ignored() -> None:
+    """COAL-V-04."""
     one = rig(more=COALESCE)
     one.control.results = {VQ_GET: struct.pack("<II", 7, 9)}
     assert one.driver.control.get_coalesce(0) == Coalesce(7, 9)
@@ -428,10 +440,15 @@ def test_coal_v_04_values_beside_an_err_are_ignored() -> None:
     assert one.driver.control.get_coalesce(0) is None
 
 
-def test_a_short_answer_is_no_answer() -> None:
+def test_leg_v_10_the_used_length_is_not_looked_at() -> None:
+    """LEG-V-10: devices got it wrong; what was not written reads as zeros, whatever lay there before."""
     one = rig(more=COALESCE)
-    one.control.results = {VQ_GET: b"\1\0\0"}
-    assert one.driver.control.get_coalesce(0) is None
+    one.control.used_length = 0
+    one.control.results = {VQ_GET: struct.pack("<II", 7, 9)}
+    assert one.driver.control.get_coalesce(0) == Coalesce(7, 9)
+    one.control.used_length = 1000
+    one.control.results = {VQ_GET: b"\1"}
+    assert one.driver.control.get_coalesce(0) == Coalesce(1, 0)
 
 
 # Statistics.
@@ -442,7 +459,7 @@ def block(kind: int, vq: int, *counters: int) -> bytes:
 
 
 def test_dst_v_01_only_types_that_the_device_reported_are_asked_for() -> None:
-    """DST-V-02: of each queue those of its kind. Here RX_BASIC (0), TX_BASIC (16) and CVQ (32)."""
+    """DST-V-01, DST-V-02: of each queue those of its kind. Here RX_BASIC (0), TX_BASIC (16) and CVQ (32)."""
     one = Rig(V7_0, CONTROL | STATS, 16, pairs=2, results={QUERY: struct.pack("<Q", 1 << 0 | 1 << 16 | 1 << 32)})
     assert one.control.take() == [(*PAIRS_SET, b"\2\0"), (*QUERY, b"")]
     one.driver.control.virtnet_get_hw_stats()
@@ -452,7 +469,7 @@ def test_dst_v_01_only_types_that_the_device_reported_are_asked_for() -> None:
 
 
 def test_dst_v_03_the_result_has_room_for_every_block_asked_for() -> None:
-    """RX_BASIC 56, RX_CSUM 40, TX_BASIC 56, CVQ 24 bytes, behind the acknowledgement in a segment of its own."""
+    """DST-V-03: RX_BASIC 56, RX_CSUM 40, TX_BASIC 56, CVQ 24 bytes, in a segment behind the acknowledgement."""
     kinds = 1 << 0 | 1 << 1 | 1 << 16 | 1 << 32
     one = Rig(V7_0, CONTROL | STATS, 16, results={QUERY: struct.pack("<Q", kinds)})
     answer = block(0, 0, *range(6)) + block(1, 0, *range(4)) + block(16, 1, *range(6)) + block(32, 2, 5, 4)

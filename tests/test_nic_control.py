@@ -88,7 +88,7 @@ def test_a_filtered_frame_is_noted_before_the_next_one_that_arrives() -> None:
 
 
 def test_mq_b_02_the_number_of_queues_changes_while_frames_come() -> None:
-    """No frame is lost, and no queue beyond the pairs is used (MQ-D-03, MQ-V-05)."""
+    """MQ-B-02: No frame is lost, and no queue beyond the pairs is used (MQ-D-03, MQ-V-05)."""
     nic = Nic(queues=4)
     frames = [udp(port) for port in range(1024, 1224)]
     used = []
@@ -100,6 +100,16 @@ def test_mq_b_02_the_number_of_queues_changes_while_frames_come() -> None:
     assert used == [{0, 1, 2, 3}, {0}, {0, 1, 2}, {0, 1}]
     with pytest.raises(NetemuError, match="set_queues"):
         nic.control.set_queues(5)
+
+
+@pytest.mark.parametrize("features", ["", "+RSS", "+RSS,-MQ"])
+def test_mq_v_01_steering_is_automatic_or_by_rss_or_the_device_offers_both(features: str) -> None:
+    """MQ-D-01, MQ-V-01: every combination is negotiated and brings all frames."""
+    nic = Nic(queues=2, features=features)
+    frames = [udp(port) for port in range(1024, 1064)]
+    skbs = nic.receive(frames)
+    assert sorted(skb.data for skb in skbs) == sorted(frames)
+    assert nic.driver.vi.curr_queue_pairs == 2
 
 
 # Offloads.
@@ -149,13 +159,13 @@ def coalescing(frames: int, usecs: int, **options: Any) -> Nic:
 
 @pytest.mark.parametrize("mode", ["mergeable", "small", "big"])
 def test_coal_d_10_interrupts_come_after_so_many_frames(mode: Any) -> None:
-    """64 frames within a microsecond each, 8 to an interrupt; without coalescing each has its own."""
+    """COAL-D-10: 64 frames within a microsecond each, 8 to an interrupt; without coalescing each has its own."""
     assert played(Nic(mode, burst=1), list(range(64))) == (64, 64)
     assert played(coalescing(8, 1000, mode=mode), list(range(64))) == (8, 64)
 
 
 def test_coal_d_10_or_after_so_many_microseconds() -> None:
-    """A frame every 30 us: the call for the first is due at 50, and comes with time itself, before the frame at 60."""
+    """COAL-D-10: a frame every 30 us: the call for the first is due at 50, and comes before the frame at 60."""
     assert played(coalescing(100, 50), [30 * n for n in range(10)]) == (5, 10)
 
 
@@ -172,6 +182,7 @@ def test_a_frame_that_waits_for_a_buffer_does_not_wait_for_a_call_held_back() ->
 
 
 def test_coal_d_13_a_change_that_makes_a_call_due_is_heard_by_the_driver() -> None:
+    """COAL-D-13."""
     nic = coalescing(100, 1_000_000)
     batch = Batch([0, 1, 2])
     nic.arrive(batch.address, 3)

@@ -269,7 +269,7 @@ class VirtnetControl:
         result = self._cvq.virtnet_send_command(
             c.CTRL_NOTF_COAL, c.NOTF_COAL_VQ_GET, c.VQ_INDEX.pack(vqn, 0), result_size=Coalesce.LAYOUT.size
         )
-        return Coalesce.unpack(result) if result is not None and len(result) == Coalesce.LAYOUT.size else None
+        return None if result is None else Coalesce.unpack(result)
 
     def coalesce_of(self, vqn: int | None, *, transmit: bool) -> Coalesce:
         """What was last set for a virtqueue, or with None for all of its direction."""
@@ -283,7 +283,7 @@ class VirtnetControl:
         if self._cvq is None or not self._has(f.DEVICE_STATS):
             return
         result = self._cvq.virtnet_send_command(c.CTRL_STATS, c.STATS_QUERY, result_size=c.LE64.size)
-        if result is not None and len(result) == c.LE64.size:
+        if result is not None:
             (self.device_stats_cap,) = c.LE64.unpack(result)
 
     def virtnet_get_hw_stats(self) -> list[stats.Block]:

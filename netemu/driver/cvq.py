@@ -81,10 +81,11 @@ class ControlQueue:
             return None
         if virtqueue_kick(vq) == 0:
             return None
-        written = self._wait()
+        self._wait()
         if self._memory.read(ack, 1)[0] != OK or vq.broken:
             return None
-        return self._memory.read(result, max(0, min(written - 1, result_size)))
+        # The used length is not looked at (LEG-V-10): what the device did not write is zeros.
+        return self._memory.read(result, result_size)
 
     def _lay_out(self, kind: int, command: int, data: tuple[bytes, ...], result_size: int) -> int:
         """Write a command into guest memory, note its readable segments, and return where its result goes."""
@@ -100,16 +101,16 @@ class ControlQueue:
             self._memory.write(at, part)
             self._readable.append((at, len(part)))
             at += len(part)
+        self._memory.write(at, bytes(result_size))
         self._next += size
         return at
 
-    def _wait(self) -> int:
-        """Spin until the command is used, and return the used length; a queue without an answer is broken."""
+    def _wait(self) -> None:
+        """Spin until the command is used; a queue without an answer is broken."""
         vq = self._vq
         for _ in range(SPINS):
             self._transport.serve(vq.index)
-            token, written, _ctx = virtqueue_get_buf_ctx(vq)
+            token, _length, _ctx = virtqueue_get_buf_ctx(vq)
             if token or vq.broken:
-                return int(written)
+                return
         vq.broken = NO_ANSWER
-        return 0
