@@ -31,6 +31,7 @@ from tests.device_kit import (
     differs_outside,
     pattern,
 )
+from tests.packed_kit import PackedHand
 
 # Feature sets and the length of the header they bring (table of section D); the last two have a num_buffers field.
 LEGACY = ()
@@ -93,9 +94,15 @@ def test_a_header_left_over_from_before_is_zeroed() -> None:
     [[], [1], [5, 10], [10], [11], [12], [13], [20], [24], [32], list(range(1, 60)), [0, 0, 10, 10]],
     ids=str,
 )
-def test_split_d_01_any_cut_into_descriptors_will_do(bits: tuple[int, ...], length: int, cuts: list[int]) -> None:
-    """A header in a descriptor of its own, split over several, one-byte and empty descriptors."""
-    hand = Hand(*bits, num=64)
+@pytest.mark.parametrize("packed", [False, True])
+def test_split_d_01_any_cut_into_descriptors_will_do(
+    *, bits: tuple[int, ...], length: int, cuts: list[int], packed: bool
+) -> None:
+    """A header in a descriptor of its own, split over several, one-byte and empty descriptors (RXB-B-01)."""
+    if packed and VERSION_1 not in bits:
+        bits = (*bits, VERSION_1)
+        length = 12
+    hand: AnyHand = PackedHand(*bits, num=64) if packed else Hand(*bits, num=64)
     ends = [*cuts, 100]
     parts = [hand.buffer(end - start) for start, end in zip([0, *cuts], ends, strict=True)]
     head = hand.rx.post(*parts)
@@ -347,19 +354,31 @@ PARTS = st.tuples(
     kind=st.sampled_from([p.values for p in HEADERS]),
     size=st.integers(0, 300) | st.integers(0, 70_000),
     indirect=st.lists(st.booleans(), min_size=8, max_size=8),
-    first_idx=st.sampled_from([0, 65530]),
+    first_idx=st.sampled_from([0, 60, 65530]),
+    packed=st.booleans(),
 )
-@example(chains=[([], [65550])] * 2, kind=((*MERGEABLE, *TUNNEL), 24), size=70_000, indirect=[False] * 8, first_idx=0)
-@settings(max_examples=250, deadline=None)
+@example(
+    chains=[([], [65550])] * 2,
+    kind=((*MERGEABLE, *TUNNEL), 24),
+    size=70_000,
+    indirect=[False] * 8,
+    first_idx=0,
+    packed=False,
+)
+@settings(max_examples=300, deadline=None)
 def test_a_driver_reassembles_header_and_frame_and_nothing_else_was_written(
+    *,
     chains: list[tuple[list[int], list[int]]],
     kind: tuple[tuple[int, ...], int],
     size: int,
     indirect: list[bool],
     first_idx: int,
+    packed: bool,
 ) -> None:
+    """RXB-B-01, RX-D-02, RX-D-03, SPLIT-D-01, SPLIT-D-03, PACK-D-11; a packed ring is for modern drivers."""
     bits, length = kind
-    hand = Hand(*bits, INDIRECT_DESC, num=64, size=1 << 22, first_idx=first_idx)
+    make: type[AnyHand] = PackedHand if packed and VERSION_1 in bits else Hand
+    hand = make(*bits, INDIRECT_DESC, num=64, size=1 << 22, first_idx=first_idx)
     posted: dict[int, list[Part]] = {}
     for (readable, writable), through_table in zip(chains, indirect, strict=False):
         parts = [hand.buffer(n, writable=False) for n in readable] + [hand.buffer(n) for n in writable]
