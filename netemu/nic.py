@@ -31,6 +31,7 @@ from netemu.memory import GuestMemory
 from netemu.offer import Mode, RingKind, RssOptions, configuration, offered_features
 from netemu.offload import accepts_from_features
 from netemu.pages import PAGE_SIZE
+from netemu.quirk_list import by_side
 from netemu.reasons import DropReason
 from netemu.skb import MAX_SKB_FRAGS
 from netemu.stack import ProtocolStack, deliver
@@ -97,6 +98,7 @@ class Nic:
         gro: bool = False,
         pressure: Iterable[str] = (),
         quirks: Iterable[str] = (),
+        memory: GuestMemory | None = None,
     ) -> None:
         """Build the pair.
 
@@ -112,7 +114,8 @@ class Nic:
         stands for several frames and has the number of the first. Raises `ConfigError` for a combination that cannot
         be.
         Allocations of the guest fail by the rules of ``pressure`` (`netemu.pressure.parse_pressure`), ``quirks`` are
-        rules for what goes wrong on purpose (`netemu.quirks.parse_quirk`).
+        rules for what goes wrong on purpose (`netemu.quirks.parse_quirk`, `netemu.quirk_list.ALL_QUIRKS`). ``memory``
+        takes the place of guest memory in one piece: it has to be large enough, and nobody else's.
         """
         if burst < 1:
             raise ConfigError(f"a burst has at least one frame, not {burst}")
@@ -130,8 +133,10 @@ class Nic:
         check_queue_size = packed.check_queue_size if f.RING_PACKED in chosen else split.check_queue_size
         check_queue_size(queue_size)
         self.mode = MODE_NAMES[receive_mode(chosen, facts, config.mtu if f.MTU in chosen else 0)]
-        self.memory = GuestMemory(_memory_size(self.mode, queue_size, queues))
+        of_device, of_driver = by_side(quirks)
+        self.memory = memory or GuestMemory(_memory_size(self.mode, queue_size, queues))
         self.device = NetDevice(self.memory, offered, config, queue_size)
+        self.device.misbehave(of_device)
         self.driver = VirtioNet(self.device, self.memory, driver, queue_size, accept)
         self._configure_hashing(rss, hash_report=hash_report)
         self.queues: int = self.driver.vi.max_queue_pairs
@@ -161,14 +166,14 @@ class Nic:
         )
         self.control = NicControl(self.driver, self.take_interrupts)
         self._add_extras()
-        rules = [*pressure], [*quirks]
-        self.driver.put_under_pressure(rules[0])
-        self.driver.misbehave(rules[1])
+        pressure = [*pressure]
+        self.driver.put_under_pressure(pressure)
+        self.driver.misbehave(of_driver)
         self.driver.open()
         self.let_guest_run()
         self.control.apply(settings)
         if threads:
-            if any(rules):
+            if pressure or of_device or of_driver:
                 raise ConfigError("pressure and quirks go by the order of events in all queues: leave out the threads")
             self._start_threads()
 
@@ -297,6 +302,8 @@ class Nic:
             return self.run()
         self.arrive(0, 0)
         self.engine.softirq = 1
+        if self.device.settle():
+            self.take_interrupts()
         done = self.run()
         if done and self.engine.signal and send_calls(self.engine, FOREVER):
             self.engine.softirq = 1
@@ -359,7 +366,24 @@ class Nic:
     def dropped(self) -> dict[str, int]:
         """Frames that did not arrive, by reason (`DropReason.key`); reasons that did not occur are left out."""
         counts = self.drops_by_device + self.driver.drops.sum(axis=0)
+        if self.quirks_fired:
+            counts[DropReason.RING_LOST] += max(0, self._unaccounted(int(counts.sum())))
         return {reason.key: int(counts[reason]) for reason in DropReason if counts[reason]}
+
+    @property
+    def made_up(self) -> int:
+        """Frames that came up, or were dropped by the driver, and never arrived: what misbehaviour makes of buffers."""
+        counts = self.drops_by_device + self.driver.drops.sum(axis=0)
+        return max(0, -self._unaccounted(int(counts.sum()))) if self.quirks_fired else 0
+
+    def _unaccounted(self, dropped: int) -> int:
+        """Frames that neither came up, nor were merged, nor are in any drop counter; true between two runs."""
+        return self.engine.frames_in - self.engine.frames_out - self.guest.merged - dropped
+
+    @property
+    def quirks_fired(self) -> dict[str, int]:
+        """How often each quirk that is switched on has happened, by name."""
+        return self.device.quirks_fired | self.driver.quirks.fired
 
     @property
     def ethtool(self) -> dict[str, int]:

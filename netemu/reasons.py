@@ -20,6 +20,7 @@ class DropReason(IntEnum):
     FILTERED = 9
     OVER_MTU = 10
     LINK_DOWN = 11
+    RING_LOST = 12
 
     @property
     def key(self) -> str:
@@ -45,6 +46,7 @@ _WORDS = {
     DropReason.FILTERED: "the device's receive filter does not let it in",
     DropReason.OVER_MTU: "longer than the MTU that the device told the driver",
     DropReason.LINK_DOWN: "the link is down",
+    DropReason.RING_LOST: "lost in the ring, and counted by nobody: a quirk hid it, or others took its buffers",
 }
 
 # The same numbers for kernels, which take no enums.

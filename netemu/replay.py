@@ -295,6 +295,8 @@ class Replay(Job):
             "netdev": nic.netdev,
             "snmp": nic.stack.snmp(),
             "broken": nic.device.broken + nic.driver.broken,
+            "quirks": nic.quirks_fired,
+            "made_up": nic.made_up,
             "offloads": self._offloads(),
         }
 

@@ -19,6 +19,7 @@ COMMANDS = {
     "to-wire": "Finish what a host left to its hardware.",
     "to-host": "Merge the segments of a flow, as a host's receive offload does.",
     "features": "Explain feature bits: what they mean, require and lead to.",
+    "quirks": "List what device and driver can do wrong on purpose.",
     "wireshark": "Look at ring captures in Wireshark: plug-in and profile.",
 }
 """The commands with the first sentence of their help, so that listing them loads none."""

@@ -230,6 +230,10 @@ def _in_words(figures: dict[str, Any]) -> str:
     lines.append("queue" + "".join(f"{name:>12}" for name in titles))
     for n, queue in enumerate(figures["queues"]):
         lines.append(f"{n:>5}" + "".join(f"{queue[name]:>12}" for name in titles))
+    for name, times in figures["quirks"].items():
+        lines.append(f"quirk {name}: {times:,} times")
+    if figures["made_up"]:
+        lines.append(f"made up: {figures['made_up']:,} frames came of buffers that a quirk confused")
     for text in figures["broken"]:
         lines += wrapped(f"broken: {text}", indent=8)
     for key, stage in figures["offloads"].items():
