@@ -5,9 +5,12 @@ from __future__ import annotations
 import pytest
 
 from netemu.device import receive as r
+from netemu.device.coalesce import signal_used
 from netemu.device.net import HONOURED, NetDevice
+from netemu.device.queue import flush
 from netemu.errors import ConfigError
 from netemu.memory import GuestMemory
+from netemu.virtio.control import Coalesce
 from netemu.virtio.features import NAMES, FeatureSet
 from netemu.virtio.net import NetConfig
 from netemu.virtio.notify import ring_kick
@@ -29,7 +32,7 @@ from tests.device_kit import (
 SUSPEND, NEEDS_RESET, FAILED = 16, 64, 128
 LIVE = ACKNOWLEDGE | DRIVER | FEATURES_OK | DRIVER_OK
 MAC, STATUS, RSS = 5, 16, 60
-ACCESS_PLATFORM, ORDER_PLATFORM, SR_IOV, ADMIN_VQ, SUSPEND_BIT = 33, 36, 37, 41, 43
+ACCESS_PLATFORM, ORDER_PLATFORM, SR_IOV, ADMIN_VQ, SUSPEND_BIT, NOTF_COAL = 33, 36, 37, 41, 43, 53
 
 
 def receive(hand: Hand) -> int:
@@ -266,6 +269,21 @@ def test_susp_d_08_to_12_a_suspended_device_says_so_and_leaves_its_queues_alone(
     before = hand.memory.snapshot()
     assert receive(hand) == r.BROKEN
     assert (hand.memory.snapshot(), hand.bell.call_count) == (before, 1)
+
+
+def test_susp_d_12_calls_that_are_held_back_are_sent_before_the_device_rests() -> None:
+    """SUSP-D-12, with notification coalescing: one frame of ten has come, and time stands still."""
+    hand = Hand(VERSION_1, CTRL_VQ, NOTF_COAL, SUSPEND_BIT)
+    hand.device.coalescing.set_direction(0, Coalesce(max_packets=10, max_usecs=1000))
+    hand.rx.post(hand.buffer(100))
+    frame = HostFrame(bytes(60))
+    assert r.receive_frame(hand.rx_queue, hand.side, frame.address, frame.size, 0) == r.RECEIVED
+    flush(hand.rx_queue)
+    assert signal_used(hand.rx_queue, hand.device.coalescing.queues[0], 1, 0) == 0
+    hand.device.set_status(LIVE | SUSPEND)
+    assert hand.bell.call_count == 1
+    hand.device.set_status(hand.device.get_status() | DRIVER_OK)
+    assert hand.bell.call_count == 1
 
 
 def test_susp_d_09_writing_driver_ok_resumes_where_it_stopped() -> None:

@@ -137,7 +137,7 @@ def test_netc_v_05_without_status_the_link_is_up(kernel: str) -> None:
 
 @pytest.mark.parametrize(("kernel", "before"), [(V4_19, 1), (V6_1, 1), (V7_0, 0)])
 def test_netc_v_06_with_status_bit_0_is_the_link(kernel: str, before: int) -> None:
-    """NETC-V-06, sheet 1.3: the work runs at probe; newer kernels leave it until the interface is opened (v6.11)."""
+    """NETC-V-06, sheet 1.3: the work runs at probe; newer kernels leave it until the interface is opened (v6.12)."""
     driver = probed(transport(status=1), kernel)
     assert driver.vi.carrier == before
     driver.open()

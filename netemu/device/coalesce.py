@@ -100,6 +100,13 @@ class Coalescing:
         mod.max_packets, mod.max_usecs = parameters.max_packets, parameters.max_usecs
         call_if_due(self._device_queues[index], mod, self.now)
 
+    def flush(self) -> None:
+        """Send all that is held back, however early: the device is about to rest."""
+        for index, mod in enumerate(self.queues):
+            if mod.pending:
+                mod.pending = 0
+                notify(self._device_queues[index])
+
     def get_queue(self, index: int) -> Coalesce:
         """The parameters of a queue."""
         mod = self.queues[index]

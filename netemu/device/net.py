@@ -216,7 +216,11 @@ class NetDevice:
             dq.num = 0
 
     def _suspend(self) -> None:
-        """SUSP-D-08: what was in progress is finished, since between two calls of the engine nothing is."""
+        """SUSP-D-08: what was in progress is finished, since between two calls of the engine nothing is.
+
+        Notifications that coalescing holds back are sent now (SUSP-D-12).
+        """
+        self.coalescing.flush()
         self._stop()
         self._status = self._status & ~status.DRIVER_OK | status.SUSPEND
         self._withheld = {}

@@ -119,7 +119,7 @@ class EraFacts:
     features_legacy: tuple[int, ...]
     """What it takes besides of devices without VERSION_1."""
     standby_needs_mac: bool
-    """virtnet_validate drops STANDBY where the device has no MAC (v6.2)."""
+    """virtnet_validate drops STANDBY where the device has no MAC (v6.3)."""
     control_fresh: bool
     """Each command of the control queue has memory of its own, not one place that all share (v6.10)."""
     rx_mode_work: bool
@@ -133,7 +133,7 @@ class EraFacts:
     tells_random_mac: bool
     """Probe tells the device the address it made up (v6.3)."""
     config_waits_for_open: bool
-    """Changes of the configuration are left alone while the interface is down (v6.11)."""
+    """Changes of the configuration are left alone while the interface is down (v6.12)."""
     gro_hop_limit_is_flow: bool
     """GRO takes IPv6 packets with another hop limit for another flow (until v5.16), instead of ending what it holds."""
     gro_compares_cwr: bool

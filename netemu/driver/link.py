@@ -55,7 +55,7 @@ class Link:
         self._vi.carrier = int(self.status == LINK_UP)
 
     def close(self) -> None:
-        """The interface goes down, and with it its carrier (v6.11)."""
+        """The interface goes down, and with it its carrier (v6.12)."""
         self._vi.carrier = 0
 
     def virtnet_config_changed_work(self) -> None:

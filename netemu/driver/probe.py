@@ -17,6 +17,7 @@ from netemu.driver.dim import RxDim
 from netemu.driver.eras import DEFAULT_ERA, era
 from netemu.driver.features import (
     ETH_DATA_LEN,
+    MODE_NAMES,
     MTU_MIN,
     SUPPORTED,
     confirm,
@@ -276,6 +277,11 @@ class VirtioNet:
         if f.VQ_NOTF_COAL in self.features:
             # A queue that was disabled has lost its own parameters (COAL-D-05).
             self.control.virtnet_send_ctrl_coal_vq_cmd(txq2vq(n), self.control.coalesce_tx)
+
+    @property
+    def mode(self) -> str:
+        """Which receive buffers the driver posts: small, big or mergeable."""
+        return MODE_NAMES[self.vi.mode]
 
     @property
     def broken(self) -> list[str]:
