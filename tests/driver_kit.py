@@ -384,9 +384,10 @@ class Rig:
         hdr_len: int | None = None,
         silent: bool = False,
         results: dict[tuple[int, int], bytes] | None = None,
+        memory: GuestMemory | None = None,
     ) -> None:
         """Probe; a ``silent`` device answers no command, else those of ``results`` with OK and these bytes."""
-        self.memory = GuestMemory(96 << 20)
+        self.memory = memory or GuestMemory(96 << 20)
         config = NetConfig(mac=MAC, max_virtqueue_pairs=pairs, mtu=mtu)
         self.transport = HandTransport(features, config, size)
         self.control = HandControl(self.memory, self.transport)

@@ -112,8 +112,9 @@ class PackedRig:
         in_order: bool = False,
         notification_data: bool = False,
         table_entries: int = 24,
+        memory: GuestMemory | None = None,
     ) -> None:
-        self.memory = GuestMemory(1 << 22)
+        self.memory = memory or GuestMemory(1 << 22)
         self.bell = Doorbell()
         self.era = era(kernel).struct()
         chosen = {

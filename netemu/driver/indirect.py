@@ -10,7 +10,7 @@ from __future__ import annotations
 import numpy as np
 
 from netemu.jit import Struct, StructArray, array_of, i64, kernel, pointer, struct
-from netemu.memory import GuestMemory
+from netemu.memory import GuestMemory, signed
 from netemu.pressure import allocation_refused
 from netemu.virtio.split import DESC_ALIGN, DESC_SIZE
 
@@ -92,7 +92,7 @@ class Tables:
         gpa = memory.reserve(count * size, align=DESC_ALIGN)
         order = np.arange(count)
         view = self.tables.view
-        view["gpa"] = gpa + order * size
+        view["gpa"] = signed(gpa) + order * size
         view["host"] = memory.host_address(gpa, count * size) + order * size
         self.free_all()
 
