@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -20,10 +21,11 @@ from netemu.device.stats import count_frame
 from netemu.driver.eras import DEFAULT_ERA, era
 from netemu.driver.ethtool import ethtool_statistics, netdev_statistics
 from netemu.driver.features import MODE_NAMES, SUPPORTED, choose, receive_mode
+from netemu.driver.outgoing import memory_for_sending
 from netemu.driver.probe import VirtioNet
 from netemu.engine.extras import FOREVER, interrupt, send_calls
 from netemu.errors import ConfigError
-from netemu.frame import Frame
+from netemu.frame import FRAME_SIZE, Frame, frame_at
 from netemu.guest import Guest
 from netemu.jit import Buffer, StructArray, allocate, array_of, hook, load_together
 from netemu.lanes import QueueLanes
@@ -33,13 +35,14 @@ from netemu.offload import accepts_from_features
 from netemu.pages import PAGE_SIZE
 from netemu.quirk_list import by_side
 from netemu.reasons import DropReason
+from netemu.sending import ROLES, Role, Sending, SentFrame
 from netemu.skb import MAX_SKB_FRAGS
 from netemu.stack import ProtocolStack, deliver
 from netemu.trace import BufferEvent, SkbEvent, TraceBuffers
 from netemu.virtio import features as f
 from netemu.virtio import packed, split
 from netemu.virtio.features import FeatureSet
-from netemu.virtio.net import LINK_UP
+from netemu.virtio.net import HDR_LEN_MAX, LINK_UP
 from netemu.ways import Ways
 
 DEFAULT_BURST = 64
@@ -48,16 +51,28 @@ _MEMORY_BASE = 4 << 20
 _MEMORY_PER_BUFFER = 3 * PAGE_SIZE
 _MEMORY_PER_BIG_BUFFER = (MAX_SKB_FRAGS + 1) * PAGE_SIZE
 _MEMORY_PER_ENTRY = 1024
+_MEMORY_FORWARDED = 32 << 20
+"""For frames that are sent on as they were received."""
 _SPARE_BUFFERS = 192
 """What a queue's rings and pools take at most, see `VirtioNet`; what is never touched costs no memory."""
 _TRACE_EVENTS = 2048
 _TRACE_BYTES = 8 * MAX_FRAME
 
 
-def _memory_size(mode: str, queue_size: int, queues: int) -> int:
+def _memory_size(mode: str, queue_size: int, queues: int, guest: Role) -> int:
     """Bytes of guest memory for a driver in this receive mode."""
     per_buffer = _MEMORY_PER_BIG_BUFFER if mode == "big" else _MEMORY_PER_BUFFER
-    return queues * (_MEMORY_BASE + queue_size * _MEMORY_PER_ENTRY + (queue_size + _SPARE_BUFFERS) * per_buffer)
+    size = _MEMORY_BASE + queue_size * _MEMORY_PER_ENTRY + (queue_size + _SPARE_BUFFERS) * per_buffer
+    size += memory_for_sending(queue_size) + (_MEMORY_FORWARDED if guest == "reflect" else 0)
+    return queues * size
+
+
+@dataclass(frozen=True, slots=True)
+class Outgoing:
+    """A frame for a guest to send, with a virtio header (little-endian, up to 32 bytes) that says what is undone."""
+
+    data: bytes
+    header: bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +114,8 @@ class Nic:
         pressure: Iterable[str] = (),
         quirks: Iterable[str] = (),
         memory: GuestMemory | None = None,
+        guest: Role = "sink",
+        xmit_more: int = 1,
     ) -> None:
         """Build the pair.
 
@@ -111,14 +128,19 @@ class Nic:
         ``threads`` gives each queue pair a thread of its own.
         ``burst`` frames arrive between an interrupt and its poll; a frame without a buffer waits for the guest, or with
         ``wait`` off is dropped. With ``gro`` the guest merges segments of a TCP flow that come in one poll: one skb
-        stands for several frames and has the number of the first. Raises `ConfigError` for a combination that cannot
-        be.
+        stands for several frames and has the number of the first. ``guest`` says what becomes of frames that came up,
+        and whether those of a batch arrive at all (`netemu.sending.Role`); it kicks once for ``xmit_more`` frames that
+        it sends. Raises `ConfigError` for a combination that cannot be.
         Allocations of the guest fail by the rules of ``pressure`` (`netemu.pressure.parse_pressure`), ``quirks`` are
         rules for what goes wrong on purpose (`netemu.quirks.parse_quirk`, `netemu.quirk_list.ALL_QUIRKS`). ``memory``
         takes the place of guest memory in one piece: it has to be large enough, and nobody else's.
         """
         if burst < 1:
             raise ConfigError(f"a burst has at least one frame, not {burst}")
+        if guest not in ROLES:
+            raise ConfigError(f"no guest is called {guest!r}; there are {', '.join(ROLES)}")
+        if xmit_more < 1:
+            raise ConfigError(f"a kick is for at least one frame, not {xmit_more}")
         config = configuration(queues, mtu, mac)
         rss = RssOptions.parse(rss) if isinstance(rss, str) else rss
         own = offered_features(mode, queues, ring, rss=rss is not None, hash_report=hash_report)
@@ -134,10 +156,10 @@ class Nic:
         check_queue_size(queue_size)
         self.mode = MODE_NAMES[receive_mode(chosen, facts, config.mtu if f.MTU in chosen else 0)]
         of_device, of_driver = by_side(quirks)
-        self.memory = memory or GuestMemory(_memory_size(self.mode, queue_size, queues))
+        self.memory = memory or GuestMemory(_memory_size(self.mode, queue_size, queues, guest))
         self.device = NetDevice(self.memory, offered, config, queue_size)
         self.device.misbehave(of_device)
-        self.driver = VirtioNet(self.device, self.memory, driver, queue_size, accept)
+        self.driver = VirtioNet(self.device, self.memory, driver, queue_size, accept, forwards=guest == "reflect")
         self._configure_hashing(rss, hash_report=hash_report)
         self.queues: int = self.driver.vi.max_queue_pairs
         self._stack = ProtocolStack()
@@ -151,6 +173,7 @@ class Nic:
         self.engine = engine.Engine(
             burst=burst,
             may_wait=int(wait),
+            xmit_more=xmit_more,
             queues=self.queues,
             vi=self.driver.vi.address,
             side=self.device.side.address,
@@ -172,6 +195,14 @@ class Nic:
         self.driver.open()
         self.let_guest_run()
         self.control.apply(settings)
+        self.role = guest
+        self._sending: Sending | None = None
+        if threads and guest != "sink":
+            raise ConfigError("what a guest sends is put in order by one thread: leave out the threads")
+        if guest == "reflect":
+            self.sending.reflect()
+        elif guest == "send":
+            self.sending.send(on=True)
         if threads:
             if pressure or of_device or of_driver:
                 raise ConfigError("pressure and quirks go by the order of events in all queues: leave out the threads")
@@ -236,6 +267,18 @@ class Nic:
             why = self.device.control.last_refusal or "a hash type that driver or device does not have"
             raise ConfigError(f"hashing cannot be set up so: {why}")
 
+    @property
+    def sending(self) -> Sending:
+        """The send side, made when it is first asked for.
+
+        Raises `ConfigError` for a card with threads, `NetemuError` where guest memory is too small.
+        """
+        if self._lanes is not None:
+            raise ConfigError("what a guest sends is put in order by one thread: leave out the threads")
+        if self._sending is None:
+            self._sending = Sending(self.engine, self.memory, self.device, self.driver)
+        return self._sending
+
     def attach(self, sink: Sink, trace: TraceBuffers | None = None, *, at_ring: bool = False) -> None:
         """Have frames written to ``sink`` and noted in ``trace`` from now on.
 
@@ -269,6 +312,11 @@ class Nic:
         self.let_guest_run()
         self.driver.set_ringparam(rx_pending, tx_pending)
         self.let_guest_run()
+
+    def tap_sent(self, sink: Sink | None) -> None:
+        """Have frames that the guest sends written to ``sink``, as they lie in the ring; None: no more."""
+        self._tx_sink = sink
+        self.engine.tx_sink = 0 if sink is None else sink.address
 
     def arrive(self, address: int, count: int) -> None:
         """Queue ``count`` `Frame` structs at host ``address`` for `run`."""
@@ -314,29 +362,92 @@ class Nic:
         """Bring frames (bytes, or scapy packets) to the guest at time ``tstamp`` (ns); the skbs that come up.
 
         Frames that are dropped are missing from the list and counted in `dropped`. Raises `ConfigError` for a frame
-        over 262,144 bytes; what came up before it is lost with the error.
+        over 262,144 bytes; what came up before it is lost with the error. What the guest sends meanwhile is lost too:
+        `exchange` gives both.
         """
+        return self.exchange(frames, tstamp)[0]
+
+    def exchange(self, frames: Iterable[bytes | Any], tstamp: int = 0) -> tuple[list[ReceivedSkb], list[SentFrame]]:
+        """`receive`, and the frames that left the guest meanwhile, finished for the wire."""
         before = self._sink, self._trace, bool(self.engine.ring_sink)
         trace = TraceBuffers(_TRACE_EVENTS, _TRACE_BYTES)
         ways = Ways(in_order=not self.guest.gro)
         self.attach(Sink(kind=SINK_NONE), trace)
         received: list[ReceivedSkb] = []
+        sent: list[SentFrame] = []
+
+        def take() -> None:
+            nonlocal received
+            received += self._taken(trace, ways)
+            self.take_sent(sent)
+
+        if self.role == "send":
+            self.sending.send(on=False)
         try:
             for item in frames:
                 memory, frame = _laid_out(item, tstamp)
                 self.arrive(frame.address, 1)
                 while not self.run():
-                    received += self._taken(trace, ways)
+                    take()
                 del memory
             while not self.let_guest_run():
-                received += self._taken(trace, ways)
-            received += self._taken(trace, ways)
+                take()
+            take()
         finally:
             # After an error frames may still lie in the ring: they are not left for the next caller.
             while not self.let_guest_run():
                 trace.clear()
+                self.take_sent([])
             self.attach(before[0], before[1], at_ring=before[2])
-        return received
+            if self.role == "send":
+                self.sending.send(on=True)
+        return received, sent
+
+    def send(
+        self, frames: Iterable[bytes | Outgoing | Any], tstamp: int = 0, *, finished: bool = True
+    ) -> list[SentFrame]:
+        """Have the guest send frames at time ``tstamp`` (ns); those that left the device.
+
+        Its stack leaves to the device what was negotiated; a frame's virtio header (`Outgoing`) or, without one, the
+        frame itself says what is left to do. They come out as the wire needs them, or with ``finished`` off as they
+        were in the ring. `SentFrame.id` counts the frames given, from 1. Frames that are dropped are missing and
+        counted in `dropped`. Raises `ConfigError` for a frame over 262,144 bytes.
+        """
+        sending = self.sending
+        sent: list[SentFrame] = []
+
+        def pass_on(address: int, count: int, _notes: int) -> None:
+            self.arrive(address, count)
+            while not self.run():
+                self.take_sent(sent, finished=finished)
+
+        sending.send(on=True)
+        try:
+            for number, item in enumerate(frames, start=1):
+                data, header = (item.data, item.header) if isinstance(item, Outgoing) else (item, None)
+                memory, frame = _laid_out(data, tstamp)
+                frame[0].id = number
+                if header is not None:
+                    vnet = allocate(HDR_LEN_MAX)
+                    vnet.array[:] = np.frombuffer(header[:HDR_LEN_MAX].ljust(HDR_LEN_MAX, b"\0"), np.uint8)
+                    frame[0].vnet = vnet.address
+                sending.pass_down(frame.address, 1, pass_on)
+                del memory
+            while not self.let_guest_run():
+                self.take_sent(sent, finished=finished)
+            self.take_sent(sent, finished=finished)
+        finally:
+            sending.send(on=self.role == "send")
+        return sent
+
+    def take_sent(self, into: list[SentFrame], *, finished: bool = True) -> None:
+        """Append what has left the device to a list, as `send` gives it; there is room for more afterwards."""
+
+        def use(address: int, count: int, _notes: int) -> None:
+            into.extend(_sent_frame(address + n * FRAME_SIZE) for n in range(count))
+
+        if self._sending is not None:
+            self._sending.leave(use, finished=finished)
 
     def _taken(self, trace: TraceBuffers, ways: Ways) -> list[ReceivedSkb]:
         """The skbs of a trace, as objects of their own; the trace is empty afterwards."""
@@ -426,6 +537,28 @@ class Nic:
             )
         return rows
 
+    def send_counters(self) -> list[dict[str, int]]:
+        """For each send queue what driver and device counted."""
+        rows = []
+        for n in range(self.queues):
+            sq, dq, napi = self.driver.send_queues[n], self.device.queues[2 * n + 1], self.driver.napis[2 * n + 1]
+            rows.append(
+                {
+                    "packets": sq.packets,
+                    "bytes": sq.bytes,
+                    "descriptors": dq.descriptors_used,
+                    "kicks": sq.kicks,
+                    "interrupts": dq.notifications,
+                    "polls": napi.polls,
+                    "stop": sq.stop,
+                    "wake": sq.wake,
+                    "dropped": sq.tx_dropped,
+                    "qdisc_drops": sq.qdisc_drops,
+                    "timeouts": sq.tx_timeouts,
+                }
+            )
+        return rows
+
 
 def _laid_out(item: bytes | Any, tstamp: int) -> tuple[Buffer, StructArray[Frame]]:
     """A frame's bytes in memory that a kernel may read, and the `Frame` that names them."""
@@ -441,3 +574,11 @@ def _laid_out(item: bytes | Any, tstamp: int) -> tuple[Buffer, StructArray[Frame
     frame[0].len = frame[0].wire_len = len(data)
     frame[0].tstamp = tstamp
     return memory, frame
+
+
+def _sent_frame(address: int) -> SentFrame:
+    """A frame of the egress, or of the stage behind it, as an object of its own."""
+    frame = frame_at(address)
+    header = ctypes.string_at(frame.vnet, HDR_LEN_MAX) if frame.vnet else None
+    data = ctypes.string_at(frame.address, frame.len)
+    return SentFrame(data, frame.id, frame.interface, frame.tstamp, header)

@@ -21,6 +21,12 @@ class DropReason(IntEnum):
     OVER_MTU = 10
     LINK_DOWN = 11
     RING_LOST = 12
+    TX_STOPPED = 13
+    TX_TOO_LONG = 14
+    TX_INVALID = 15
+    TX_REFUSED = 16
+    TX_MALFORMED = 17
+    TX_NOT_NEGOTIATED = 18
 
     @property
     def key(self) -> str:
@@ -47,6 +53,12 @@ _WORDS = {
     DropReason.OVER_MTU: "longer than the MTU that the device told the driver",
     DropReason.LINK_DOWN: "the link is down",
     DropReason.RING_LOST: "lost in the ring, and counted by nobody: a quirk hid it, or others took its buffers",
+    DropReason.TX_STOPPED: "the send queue was stopped, and nothing woke it in time",
+    DropReason.TX_TOO_LONG: "longer than the guest's MTU, and nothing says how to segment it",
+    DropReason.TX_INVALID: "no frame that a guest can send: too short, or its checksum's place lies outside of it",
+    DropReason.TX_REFUSED: "the driver could not put it on the send queue (tx_fifo_errors, tx_dropped)",
+    DropReason.TX_MALFORMED: "sent with a length or a virtio header that the device refuses (tx_drop_malformed)",
+    DropReason.TX_NOT_NEGOTIATED: "sent with an offload that was not negotiated (tx_drop_malformed)",
 }
 
 # The same numbers for kernels, which take no enums.
@@ -61,5 +73,11 @@ BAD_HEADER = int(DropReason.BAD_HEADER)
 FILTERED = int(DropReason.FILTERED)
 OVER_MTU = int(DropReason.OVER_MTU)
 LINK_DOWN = int(DropReason.LINK_DOWN)
+TX_STOPPED = int(DropReason.TX_STOPPED)
+TX_TOO_LONG = int(DropReason.TX_TOO_LONG)
+TX_INVALID = int(DropReason.TX_INVALID)
+TX_REFUSED = int(DropReason.TX_REFUSED)
+TX_MALFORMED = int(DropReason.TX_MALFORMED)
+TX_NOT_NEGOTIATED = int(DropReason.TX_NOT_NEGOTIATED)
 
 REASON_COUNT = len(DropReason)

@@ -1,7 +1,8 @@
 """What happened, as records that kernels append to; nothing is formatted here.
 
-A `Trace` is three lists in one struct: the buffers that frames travelled in (`BufferEvent`, one per used entry), the
-skbs that came out (`SkbEvent`, with their bytes), and the frames that the device dropped (`DropEvent`). They fill up
+A `Trace` is four lists in one struct: the buffers that frames travelled in (`BufferEvent`, one per used entry), the
+skbs that came out (`SkbEvent`, with their bytes), the frames that the device dropped (`DropEvent`), and those that the
+guest sent (`SentEvent`). They fill up
 until Python takes them: a kernel that finds no room for a frame returns, so nothing is lost of those that arrive. A
 trace with capacity 0 is off and costs one comparison a frame.
 """
@@ -71,6 +72,31 @@ class DropEvent(Struct):
 
 
 @struct
+class SentEvent(Struct):
+    """A frame that the device took from a transmit queue: its chain, its header, and what became of it."""
+
+    frame_id: i64
+    queue: i64
+    tstamp: i64
+    head: i64
+    descriptors: i64
+    gpa: i64
+    """Guest-physical address of the chain's first byte."""
+    size: i64
+    """Bytes of the chain, header included."""
+    outcome: i64
+    """0: accepted, else why not (`netemu.device.transmit_header`)."""
+    kick: i64
+    """1: the driver kicked with this frame."""
+    flags: i64
+    gso_type: i64
+    hdr_len: i64
+    gso_size: i64
+    csum_start: i64
+    csum_offset: i64
+
+
+@struct
 class Trace(Struct):
     """The lists, how full they are and how large they may get."""
 
@@ -83,6 +109,8 @@ class Trace(Struct):
     skb_count: i64
     drops: i64
     drop_count: i64
+    sent: i64
+    sent_count: i64
     bytes: i64
     bytes_used: i64
     bytes_size: i64
@@ -92,9 +120,11 @@ trace_at = pointer(Trace)
 buffer_event_at = pointer(BufferEvent)
 skb_event_at = pointer(SkbEvent)
 drop_event_at = pointer(DropEvent)
+sent_event_at = pointer(SentEvent)
 _BUFFER_SIZE = BufferEvent.dtype.itemsize
 _SKB_SIZE = SkbEvent.dtype.itemsize
 _DROP_SIZE = DropEvent.dtype.itemsize
+_SENT_SIZE = SentEvent.dtype.itemsize
 
 
 @kernel
@@ -108,7 +138,7 @@ def trace_has_room(trace: Trace, buffers: i64, size: i64) -> i64:
     """1 if a frame over ``buffers`` buffers with ``size`` bytes, or its drop, can still be noted."""
     if trace.buffer_count + buffers > trace.capacity:
         return 0
-    if trace.skb_count >= trace.capacity or trace.drop_count >= trace.capacity:
+    if trace.skb_count >= trace.capacity or trace.drop_count >= trace.capacity or trace.sent_count >= trace.capacity:
         return 0
     return 1 if trace.bytes_used + size <= trace.bytes_size else 0
 
@@ -118,6 +148,13 @@ def trace_next_buffer(trace: Trace) -> BufferEvent:
     """The next `BufferEvent` to fill in; the caller made sure of room."""
     trace.buffer_count += 1
     return buffer_event_at(trace.buffers + (trace.buffer_count - 1) * _BUFFER_SIZE)
+
+
+@kernel
+def trace_next_sent(trace: Trace) -> SentEvent:
+    """The next `SentEvent` to fill in; the caller made sure of room."""
+    trace.sent_count += 1
+    return sent_event_at(trace.sent + (trace.sent_count - 1) * _SENT_SIZE)
 
 
 @kernel
@@ -207,12 +244,14 @@ class TraceBuffers:
         self.buffers: StructArray[BufferEvent] = array_of(BufferEvent, capacity if with_buffers else 0)
         self.skbs: StructArray[SkbEvent] = array_of(SkbEvent, capacity)
         self.drops: StructArray[DropEvent] = array_of(DropEvent, capacity)
+        self.sent: StructArray[SentEvent] = array_of(SentEvent, capacity)
         self.bytes: Buffer = allocate(size)
         self.struct = Trace(
             capacity=capacity,
             buffers=self.buffers.address if with_buffers else 0,
             skbs=self.skbs.address,
             drops=self.drops.address,
+            sent=self.sent.address,
             bytes=self.bytes.address,
             bytes_size=size,
         )
@@ -220,4 +259,4 @@ class TraceBuffers:
     def clear(self) -> None:
         """Forget all events."""
         trace = self.struct
-        trace.buffer_count = trace.skb_count = trace.drop_count = trace.bytes_used = 0
+        trace.buffer_count = trace.skb_count = trace.drop_count = trace.sent_count = trace.bytes_used = 0

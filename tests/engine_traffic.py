@@ -17,6 +17,7 @@ from netemu.offer import MODES
 
 RING_SIZES = (16, 256)
 FRAMES = 70
+OFFLOADS = "+CSUM,+HOST_TSO4,+HOST_TSO6,+HOST_USO"
 MACS = bytes.fromhex("020000000001 02000000000a")
 
 
@@ -66,6 +67,7 @@ def left_behind(nic: Nic) -> dict[str, object]:
         "ethtool": nic.ethtool,
         "netdev": nic.netdev,
         "queues": nic.queue_counters(),
+        "send queues": nic.send_counters(),
         "snmp": nic.stack.snmp(),
         "broken": nic.device.broken + nic.driver.broken,
     }
@@ -80,6 +82,16 @@ def play(nic: Nic, seed: int) -> str:
     return digest.hexdigest()
 
 
+def play_back(nic: Nic, seed: int) -> str:
+    """Have a guest that reflects get some traffic, and send as much itself; a digest of what left it."""
+    _, back = nic.exchange(traffic(seed, FRAMES), tstamp=1_000_000 * seed)
+    own = nic.send(traffic(seed + 1, FRAMES), tstamp=1_000_000 * (seed + 1))
+    digest = hashlib.blake2b(digest_size=16)
+    for frame in back + own:
+        digest.update(repr((frame.id, frame.queue, frame.tstamp, frame.header)).encode() + frame.data)
+    return f"{len(back)} {len(own)} {digest.hexdigest()}"
+
+
 def main() -> None:
     """Every mode, every kernel that the driver follows, two ring sizes; and several queues."""
     result: dict[str, object] = {}
@@ -92,6 +104,10 @@ def main() -> None:
         nic = Nic(mode, 16, queues=3, burst=5, wait=False)
         came_up = play(nic, seed=99)
         result[f"{mode} three queues, impatient"] = {"skbs": came_up, **left_behind(nic)}
+    for kernel in ERAS:
+        nic = Nic("mergeable", 64, 2, kernel, features=OFFLOADS if kernel != "linux-4.19" else "", guest="reflect")
+        left = play_back(nic, seed=200 + len(result))
+        result[f"{kernel} sends"] = {"sent": left, **left_behind(nic)}
     sys.stdout.write(json.dumps(result))
 
 

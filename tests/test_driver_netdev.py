@@ -22,10 +22,9 @@ from netemu.driver.netdev import (
     XMIT_TOO_LONG,
     dev_watchdog,
     netdev_features,
-    qdisc_dequeue,
-    qdisc_enqueue,
     validate_xmit_skb,
 )
+from netemu.driver.qdisc import dev_queue_xmit, qdisc_dequeue, qdisc_enqueue, qdisc_run
 from netemu.driver.sock import Sock, skb_set_owner_w
 from netemu.driver.transmit import free_old_xmit_skbs, start_xmit
 from netemu.skb import Skb
@@ -226,6 +225,26 @@ def test_frames_that_wait_keep_their_order_and_are_bounded() -> None:
     assert (rig.sq.qlen, rig.sq.qdisc_tail) == (0, 0)
     assert qdisc_enqueue(rig.sq, skbs[3]) == 1
     assert qdisc_dequeue(rig.sq) == skbs[3]
+
+
+@every_era
+def test_frames_wait_for_a_stopped_queue_and_follow_once_it_is_woken(kernel: str) -> None:
+    """46 of 64 slots stop it (sheet 6.1 step 5); what waits goes out in order, and one kick serves it all."""
+    rig = Rig(kernel, SMALL, 64)
+    rig.sq.tx_queue_len = 2
+    verdicts = [dev_queue_xmit(rig.sq, rig.outgoing(frame(60, n)).address, 0) for n in range(49)]
+    assert verdicts == [1] * 48 + [0]
+    assert (rig.tx.pending(), rig.sq.qlen, rig.sq.qdisc_drops) == (46, 2, 1)
+    assert qdisc_run(rig.sq) == 0
+    heads = [rig.tx.take() for _ in range(46)]
+    for head in heads:
+        rig.tx.use(head, 0)
+    free_old_xmit_skbs(rig.sq)
+    rig.sq.stopped = 0
+    kicks = rig.sq.kicks
+    assert qdisc_run(rig.sq) == 2
+    assert rig.sq.kicks == kicks + 1
+    assert [rig.tx.read_buffer(rig.tx.take())[12:] for _ in range(2)] == [frame(60, 46), frame(60, 47)]
 
 
 @every_era

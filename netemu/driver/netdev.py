@@ -9,7 +9,7 @@ from __future__ import annotations
 from netemu.checksum import csum_fold
 from netemu.driver.eras import era_at
 from netemu.driver.transmit_header import GSO_MODIFIERS, gso_header_length
-from netemu.driver.virtnet import ETH_HLEN, SQ_SIZE, VLAN_HLEN, SendQueue, VirtnetInfo, sq_at
+from netemu.driver.virtnet import ETH_HLEN, SQ_SIZE, VLAN_HLEN, VirtnetInfo, sq_at
 from netemu.jit import i64, kernel, load8, store8
 from netemu.skb import (
     CHECKSUM_NONE,
@@ -18,7 +18,6 @@ from netemu.skb import (
     GSO_TUNNEL_CSUM,
     Skb,
     frag_at,
-    skb_at,
     skb_checksum,
 )
 from netemu.virtio import features as f
@@ -172,30 +171,3 @@ def dev_watchdog(vi: VirtnetInfo) -> None:
         sq = sq_at(vi.sq + n * SQ_SIZE)
         if sq.stopped != 0 and vi.now - sq.trans_start >= WATCHDOG_TIMEO:
             sq.tx_timeouts += 1
-
-
-@kernel
-def qdisc_enqueue(sq: SendQueue, address: i64) -> i64:
-    """Keep an skb until the queue takes frames again; 0 if the queueing discipline is full and it was not taken."""
-    if sq.qlen >= sq.tx_queue_len:
-        return 0
-    skb_at(address).next = 0
-    if sq.qdisc_tail == 0:
-        sq.qdisc = address
-    else:
-        skb_at(sq.qdisc_tail).next = address
-    sq.qdisc_tail = address
-    sq.qlen += 1
-    return 1
-
-
-@kernel
-def qdisc_dequeue(sq: SendQueue) -> i64:
-    """The skb that has waited longest, or 0."""
-    address = sq.qdisc
-    if address != 0:
-        sq.qdisc = skb_at(address).next
-        sq.qlen -= 1
-        if sq.qdisc == 0:
-            sq.qdisc_tail = 0
-    return address

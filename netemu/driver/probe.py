@@ -70,11 +70,14 @@ class VirtioNet:
         queue_size: int = 256,
         wanted: FeatureSet = SUPPORTED,
         boot_key: bytes = BOOT_KEY,
+        *,
+        forwards: bool = False,
     ) -> None:
         """Probe the device (virtnet_probe), following ``kernel``; nothing is posted before `open`.
 
         ``queue_size`` is the most entries a ring gets, less where the device cannot have as many; ``boot_key`` the
-        bytes that hash keys start with. Raises `ConfigError` for a device that the driver would refuse.
+        bytes that hash keys start with; ``forwards`` gives the queues memory for frames that are sent on. Raises
+        `ConfigError` for a device that the driver would refuse.
         """
         self.facts = era(kernel)
         self.era = self.facts.struct()
@@ -87,7 +90,7 @@ class VirtioNet:
         try:
             self.features = negotiate(transport, self.facts, wanted)
             self._virtnet_probe()
-            self.vqs = Vqs(self.vi, self.facts, memory, queue_size)
+            self.vqs = Vqs(self.vi, self.facts, memory, queue_size, forwards=forwards)
             self.receive_queues = self.vqs.receive_queues
             self.send_queues = self.vqs.send_queues
             self.napis = self.vqs.napis

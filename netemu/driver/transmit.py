@@ -83,6 +83,7 @@ def _tag(sq: SendQueue, skb: Skb) -> None:
         tag.frame_id = skb.frame_id
         tag.tstamp = skb.tstamp
         tag.wire_len = skb.wire_len
+        tag.kick = 0
     sq.sent += 1
 
 
@@ -146,6 +147,16 @@ def _reclaim(sq: SendQueue, vq: Virtqueue, kick: i64) -> None:
 
 
 @kernel
+def virtnet_kick(sq: SendQueue) -> None:
+    """Tell the device of the frames on the ring, if it wants to hear of them; only what was told is counted."""
+    vq = virtqueue_at(sq.vq)
+    if virtqueue_kick_prepare(vq) != 0 and virtqueue_notify(vq) != 0:
+        sq.kicks += 1
+        if sq.tags != 0 and sq.sent > 0:
+            tag_at(sq.tags + (sq.sent - 1) % vq.num * TAG_SIZE).kick = 1
+
+
+@kernel
 def start_xmit(sq: SendQueue, address: i64, xmit_more: i64) -> None:
     """Send an skb: it belongs to the queue from here on, and is freed here if the ring refuses it."""
     vq = virtqueue_at(sq.vq)
@@ -172,8 +183,7 @@ def start_xmit(sq: SendQueue, address: i64, xmit_more: i64) -> None:
             if sq.stopped == 0:
                 virtqueue_disable_cb(vq)
     if xmit_more == 0 or sq.stopped != 0:
-        if virtqueue_kick_prepare(vq) != 0 and virtqueue_notify(vq) != 0:
-            sq.kicks += 1
+        virtnet_kick(sq)
         if use_napi and era.tx_reclaims_in_xmit == 0 and virtqueue_enable_cb_delayed(vq) == 0:
             virtqueue_napi_schedule(napi, vq)
 

@@ -183,6 +183,17 @@ class SendQueue(Struct):
     qlen: i64
     tx_queue_len: i64
     """How many may wait (txqueuelen)."""
+    qdisc_drops: i64
+    """Skbs that found no room to wait."""
+    frag_pool: i64
+    """`PagePool` of the blocks that frames to be sent lie in."""
+    alloc_frag: i64
+    alloc_frag_offset: i64
+    """The block being cut (`Page` address or 0) and how far."""
+    scratch: i64
+    """Address of room in which a frame can be put together."""
+    sk: i64
+    """Address of the `netemu.driver.sock.Sock` that sends on this queue."""
     packets: i64
     bytes: i64
     xdp_tx: i64
@@ -205,6 +216,8 @@ class Tag(Struct):
     frame_id: i64
     tstamp: i64
     wire_len: i64
+    kick: i64
+    """Sending: this frame's kick told the device."""
 
 
 vi_at = pointer(VirtnetInfo)

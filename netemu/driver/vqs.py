@@ -74,16 +74,21 @@ class Vqs:
     notifications, ``drops`` why frames were dropped, per receive queue and reason.
     """
 
-    def __init__(self, vi: VirtnetInfo, facts: EraFacts, memory: GuestMemory, queue_size: int) -> None:
+    def __init__(
+        self, vi: VirtnetInfo, facts: EraFacts, memory: GuestMemory, queue_size: int, *, forwards: bool = False
+    ) -> None:
         """Make queues for the ``vi.max_queue_pairs`` pairs that the probe found; rings come with `init_vqs`.
 
-        ``queue_size`` is the most entries a ring gets, less where the device cannot have as many.
+        ``queue_size`` is the most entries a ring gets, less where the device cannot have as many. ``forwards``: what is
+        received is sent on, so that its memory stays in use for longer.
         """
         pairs = vi.max_queue_pairs
         self.vi = vi
         self.facts = facts
         self.memory = memory
         self._queue_size = queue_size
+        self._forwarded = 2 * NAPI_POLL_WEIGHT if forwards else 0
+        """Received frames of a queue that may lie on its send queue."""
         self.receive_queues: StructArray[ReceiveQueue] = array_of(ReceiveQueue, pairs)
         self.send_queues: StructArray[SendQueue] = array_of(SendQueue, pairs)
         self.napis: StructArray[Napi] = array_of(Napi, 2 * pairs)
@@ -169,17 +174,20 @@ class Vqs:
         self._given[rq.index] = num
         in_flight = num + 2 * NAPI_POLL_WEIGHT
         frames = NAPI_POLL_WEIGHT * (1 + num // MAX_SKB_FRAGS) if vi.mode == MODE_MERGEABLE else NAPI_POLL_WEIGHT
-        skbs = Skbs(self.memory, frames + NAPI_POLL_WEIGHT)
+        skbs = Skbs(self.memory, frames + NAPI_POLL_WEIGHT + self._forwarded)
         block = PAGE_SIZE << FRAG_ORDER
         if vi.mode == MODE_BIG:
             chains = min(num, in_flight) if self.rings[rq.index * 2].indirect else num // (MAX_SKB_FRAGS + 2) + 1
-            pages = Pages(self.memory, (chains + NAPI_POLL_WEIGHT) * (vi.big_packets_num_skbfrags + 1), 0)
+            pages = Pages(
+                self.memory, (chains + NAPI_POLL_WEIGHT + self._forwarded) * (vi.big_packets_num_skbfrags + 1), 0
+            )
             rq.page_pool = pages.pool.address
             frags = Pages(self.memory, 1, FRAG_ORDER)
         else:
             pages = Pages(self.memory, 0, 0)
             largest = PAGE_SIZE if vi.mode == MODE_MERGEABLE else vi.small_buf_size
             per_block = block // largest - 1
+            in_flight += self._forwarded * (MAX_SKB_FRAGS if vi.mode == MODE_MERGEABLE else 1)
             # A block is only free when all its buffers are: twice what fits exactly leaves room for stragglers.
             frags = Pages(self.memory, 2 * -(-in_flight // per_block) + 2, FRAG_ORDER)
         rq.frag_pool = frags.pool.address

@@ -5,9 +5,9 @@ from __future__ import annotations
 from netemu.driver.poll import virtnet_poll
 from netemu.driver.refill import refill_work
 from netemu.driver.virtnet import RQ_SIZE, napi_at, rq_at, vi_at
-from netemu.engine.state import DONE, FLUSH, Engine
+from netemu.engine.state import DONE, FLUSH, Engine, engine_at
 from netemu.engine.taps import tap
-from netemu.jit import call2, i64, kernel
+from netemu.jit import call2, call3, i64, kernel
 from netemu.skb import kfree_skb, skb_at
 from netemu.trace import trace_at, trace_has_room, trace_skb
 
@@ -31,8 +31,12 @@ def _first_received(e: Engine) -> i64:
 
 
 @kernel
-def hand_up(e: Engine) -> i64:
-    """netif_receive_skb for all that the polls received: taps first, then the stack; FLUSH when a tap is full."""
+def hand_up(engine: i64) -> i64:
+    """netif_receive_skb for all that the polls received: taps first, then the stack; FLUSH when a tap is full.
+
+    ``engine`` is the address of the `Engine`.
+    """
+    e = engine_at(engine)
     trace = trace_at(e.trace)
     while True:
         queue = _first_received(e)
@@ -60,7 +64,10 @@ def hand_up(e: Engine) -> i64:
         rq.rx_count -= 1
         if rq.rx_list == 0:
             rq.rx_tail = 0
-        kfree_skb(address)
+        if e.reflect != 0:
+            call3(e.reflect, engine, queue, address)
+        else:
+            kfree_skb(address)
 
 
 @kernel

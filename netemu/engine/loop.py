@@ -5,7 +5,7 @@ from __future__ import annotations
 from netemu.engine.arrive import arrive
 from netemu.engine.guest import guest_turn, hand_up
 from netemu.engine.state import DONE, FLUSH, engine_at
-from netemu.jit import entry, i64
+from netemu.jit import call1, entry, i64
 
 
 @entry
@@ -17,13 +17,18 @@ def run(address: i64) -> i64:
     """
     e = engine_at(address)
     while True:
-        if hand_up(e) == FLUSH:
+        if hand_up(address) == FLUSH:
+            return FLUSH
+        if e.turn_due != 0 and call1(e.turn, address) == FLUSH:
             return FLUSH
         if e.softirq != 0:
             if guest_turn(e) == 0:
                 e.softirq = 0
+            e.turn_due = 1 if e.turn != 0 else 0
             continue
         if e.next == e.count:
             return DONE
-        if arrive(e) == FLUSH:
+        if e.send != 0:
+            call1(e.send, address)
+        elif arrive(e) == FLUSH:
             return FLUSH

@@ -71,9 +71,39 @@ class Engine(Struct):
     """Number of the last frame handed up, in order of arrival."""
     lost: i64
     """Frames dropped that have not been noted at a frame behind them."""
+    # Sending; all 0 where the guest only receives.
+    send: i64
+    """Hook `netemu.engine.send.send_frames`: the guest sends the frames of the batch itself."""
+    reflect: i64
+    """Hook `netemu.engine.reflect.reflect`: the guest sends back what it receives."""
+    turn: i64
+    """Hook `netemu.engine.turn.transmit_turn`: the device's turn, and that of the send queues."""
+    turn_due: i64
+    egress: i64
+    """Address of the device's `TransmitSide`, which holds what has left the guest."""
+    drain_each: i64
+    """1: the loop stops after each turn that sent something, so that what comes and what goes can be told in order."""
+    xmit_more: i64
+    """Frames that are handed to a send queue for each kick."""
+    unkicked: i64
+    """Frames handed down since the last that was not followed by another."""
+    serve_again: i64
+    """The egress was full before the send queues were empty."""
+    finish: i64
+    finish_job: i64
+    """Hook `netemu.offload.finish.finish` and its job: segments in software what the device does not take."""
+    segment_frame: i64
+    """Address of a `Frame` that is given to it, and whose header has room behind it."""
+    tx_sink: i64
+    """The sink that gets the ring captures of what is sent; 0: none does."""
+    sent_out: i64
+    sent_bytes: i64
+    """Frames that have left the guest, and their bytes."""
 
 
 engine_at = pointer(Engine)
 ENGINE_SIZE = Engine.dtype.itemsize
+TRANSMIT = DeviceQueue.dtype.itemsize
+"""Bytes from a pair's receive queue to its transmit queue."""
 QUEUE_PAIR = 2 * DeviceQueue.dtype.itemsize
 """Bytes from one pair's receive queue to the next one's."""
