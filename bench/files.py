@@ -9,7 +9,7 @@ from pathlib import Path
 from bench.inputs import Capture
 from bench.measure import in_turn, run
 from bench.results import Limit, Line
-from bench.session import Session, check_size
+from bench.session import Session, check_size, cores
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 
@@ -28,6 +28,9 @@ RINGS = {
 }
 
 CHAINS = {"big mode, chains in the ring": ("--mode", "big", "--features", "-INDIRECT_DESC")}
+
+STEERED = ("--queues", "4", "--rss", "on")
+THREADS = {"RSS on four queues, a thread each": (*STEERED, "--threads")}
 
 
 def work(capture: Capture) -> str:
@@ -85,8 +88,19 @@ def indirect(session: Session) -> list[Line]:
     return _variants(session, "indirect", CHAINS, "big mode, indirect tables", ("--mode", "big"))
 
 
+def threads(session: Session) -> list[Line]:
+    """Replay through four queues chosen by RSS with a thread each, against one thread; reading and writing stay one."""
+    cores(2)
+    return _variants(session, "threads", THREADS, "one thread", STEERED, limit=None)
+
+
 def _variants(
-    session: Session, row: str, variants: Mapping[str, Sequence[str]], rival: str, base: Sequence[str]
+    session: Session,
+    row: str,
+    variants: Mapping[str, Sequence[str]],
+    rival: str,
+    base: Sequence[str],
+    limit: Limit | None = Limit("at most", 2.0, "x"),  # noqa: B008 - it cannot be changed
 ) -> list[Line]:
     """A line for each variant of a replay of 64-byte frames, against one with the options ``base``."""
     capture = session.capture(session.frames, 64)
@@ -105,7 +119,7 @@ def _variants(
             ours=seconds[variant],
             rival=rival,
             theirs=seconds["base"],
-            limit=Limit("at most", 2.0, "x"),
+            limit=limit,
             judged=session.full,
         )
         for variant in variants

@@ -40,6 +40,7 @@ ROWS = (
     Row("modes", files.modes),
     Row("rings", files.rings),
     Row("indirect", files.indirect),
+    Row("threads", files.threads),
     Row("floor", files.floor, ("cat",)),
 )
 

@@ -103,6 +103,13 @@ def test_rss_v_01_without_the_features_nothing_is_said_of_hashing(kernel: str) -
     assert HASH_TUNNEL not in Probed(V7_0, MQ, RSS, HASH_TUNNEL).driver.features
 
 
+def test_htun_v_02_linux_knows_no_tunnels_and_asks_for_none() -> None:
+    """HTUN-V-02, HTUN-V-03: whatever bits the device says it supports, the feature is not taken, no command sent."""
+    probed = Probed(V7_0, MQ, RSS, HASH_TUNNEL, supported_tunnel_types=0xFFFFFFFF)
+    assert HASH_TUNNEL not in probed.driver.features
+    assert 7 not in {kind for kind, _, _ in probed.control.take()}
+
+
 @pytest.mark.parametrize("size", [128, 256, 1024])
 def test_rss_v_04_the_table_is_as_long_as_the_device_s(size: int) -> None:
     """RSS-V-03, RSS-V-04: the mask is one less than the device's most."""

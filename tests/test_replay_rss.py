@@ -11,7 +11,7 @@ import pytest
 from netemu import Nic
 from netemu.driver.eras import ERAS
 from netemu.errors import ConfigError
-from netemu.offer import RssOptions
+from netemu.offer import RssOptions, offered_features
 from netemu.replay import Replay, ReplayOptions
 from tests.hashing import KEY, packed, port_pair, toeplitz_by_bits
 from tests.replay_kit import QUEUE, netemu, one_error_line, played, seen_in
@@ -108,6 +108,17 @@ def test_rss_d_02_types_of_none_send_everything_to_the_first_queue() -> None:
     """RSS-D-02, through the whole path."""
     figures = played(FLOWS, ReplayOptions(queues=4, rss="types=0"))
     assert [queue["packets"] for queue in figures["queues"]] == [256, 0, 0, 0]
+
+
+@pytest.mark.parametrize("features", ["", "-RSS", "-MQ"])
+def test_mq_d_01_automatic_steering_rss_or_both(features: str) -> None:
+    """MQ-D-01, MQ-V-01: a device may offer either, and a driver take what there is; all four queues are used."""
+    nic = Nic(queues=4, offer=offered_features("mergeable", 4, rss=True).changed(features))
+    frames = [frame.data for frame in seen_in(FLOWS)]
+    received = nic.receive(frames)
+    assert [one.data for one in received] == frames
+    assert {one.skb.queue for one in received} == {0, 1, 2, 3}
+    assert nic.device.steering.rss.state.rss == (features != "-RSS")
 
 
 # What a user may say ------------------------------------------------------------------------------------------------
