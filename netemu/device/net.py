@@ -180,7 +180,7 @@ class NetDevice:
         self._status |= added
         if added & status.FAILED:
             self._stop()
-        elif added & status.DRIVER_OK and self._agreed():
+        elif added & status.DRIVER_OK and self._agreed() and not self._live:
             self._start()
 
     def _acceptable(self) -> bool:
@@ -189,6 +189,11 @@ class NetDevice:
         if chosen - self._offered or chosen.unmet() or self._requires - chosen:
             return False
         return not any(refused and not refused - chosen for refused in self._refuses)
+
+    def _is_legacy(self) -> bool:
+        """Whether a driver is at work that has not taken VERSION_1, and needs no DRIVER_OK (LEG-D-01, LEG-D-03)."""
+        at_work = self._status & (status.DRIVER | status.FAILED | status.SUSPEND) == status.DRIVER
+        return at_work and f.VERSION_1 not in self.features and self._acceptable()
 
     def _agreed(self) -> bool:
         """Whether there is a choice that holds; a legacy driver confirms none (LEG-D-01, LEG-V-04)."""
@@ -302,7 +307,7 @@ class NetDevice:
 
     def serve(self, index: int) -> None:
         """Work on virtqueue ``index`` now, if it is the control queue: others are served by whoever moves frames."""
-        if self._live and index == self.control_index:
+        if self._live and index in self._sizes and index == self.control_index:
             self.control.service(self.queues[index])
 
     def set_mac(self, mac: bytes) -> None:
@@ -353,8 +358,9 @@ class NetDevice:
         A legacy driver may use it at once (LEG-D-03). Raises `ConfigError` for a queue there is not or that is enabled
         already, a size it cannot have or a part that is not aligned, `NetemuError` when parts lie outside memory.
         """
-        if ring.num > self.queue_size_max(index):
-            raise ConfigError(f"virtqueue {index} has at most {self.queue_size_max(index)} entries, not {ring.num}")
+        most = self.queue_size_max(index)
+        if ring.num > most or most == 0:
+            raise ConfigError(f"virtqueue {index} has at most {most} entries, not {ring.num}")
         if index in self._sizes:
             raise ConfigError(f"virtqueue {index} is enabled: it can be set up anew after a reset")
         dq = self.queues[index]
@@ -372,7 +378,7 @@ class NetDevice:
         if self._live:
             dq.num = ring.num
             self._steer_past_resets()
-        elif f.VERSION_1 not in self.features and self._acceptable():
+        elif self._is_legacy():
             self._start()
         return self.doorbells[index]
 
