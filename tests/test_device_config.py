@@ -213,7 +213,7 @@ def test_a_reset_brings_the_first_mac_address_back() -> None:
 
 @pytest.mark.parametrize(("bits", "most"), [((VERSION_1,), 64), ((VERSION_1, RING_PACKED), 100)])
 def test_pci_d_13_only_packed_rings_have_sizes_between_the_powers_of_two(bits: tuple[int, ...], most: int) -> None:
-    """PACK-B-10, SPLIT-B-02: the same device, asked by drivers that took another kind of ring."""
+    """PCI-D-13. PACK-B-10, SPLIT-B-02: the same device, asked by drivers that took another kind of ring."""
     net = NetDevice(GuestMemory(1 << 16), FeatureSet.of(VERSION_1, RING_PACKED), queue_size=100)
     negotiate(net, FeatureSet.of(*bits))
     assert net.queue_size_max(0) == most

@@ -39,6 +39,7 @@ def test_hostile_available_index_ahead_by_more_than_the_ring(ahead: int) -> None
 
 
 def test_split_v_11_hostile_available_index_that_goes_back() -> None:
+    """SPLIT-V-11."""
     hand = Hand(*PLAIN)
     for _ in range(3):
         hand.rx.post(hand.buffer(1))
@@ -89,6 +90,7 @@ def test_hostile_next_outside_its_table_even_where_the_ring_has_it(following: in
 
 @pytest.mark.parametrize("slots", [[0, 0], [0, 1, 0], [0, 1, 2, 1]])
 def test_split_v_04_hostile_loops_end(slots: list[int]) -> None:
+    """SPLIT-V-04."""
     hand = Hand(*PLAIN)
     part = hand.buffer(10)
     for slot, following in pairwise(slots):
@@ -108,12 +110,14 @@ def test_hostile_loop_inside_a_table() -> None:
 
 
 def test_split_v_06_hostile_table_that_was_not_negotiated() -> None:
+    """SPLIT-V-06."""
     hand = Hand(*PLAIN)
     hand.rx.post_indirect(hand.buffer(10))
     refused(hand, q.BAD_INDIRECT)
 
 
 def test_split_v_07_hostile_table_in_a_table() -> None:
+    """SPLIT-V-07."""
     hand = Hand(*TABLES)
     inner, size = hand.rx.table([hand.buffer(10)])
     outer, _ = hand.rx.table([Part(inner, size)])
@@ -133,6 +137,7 @@ def test_hostile_table_that_holds_itself() -> None:
 
 
 def test_split_v_09_hostile_table_with_next() -> None:
+    """SPLIT-V-09."""
     hand = Hand(*TABLES)
     gpa, size = hand.rx.table([hand.buffer(10)])
     hand.rx.describe(0, gpa, size, INDIRECT | NEXT, 1)
@@ -194,13 +199,14 @@ def test_hostile_last_segment_spoils_the_chain() -> None:
 
 @pytest.mark.parametrize("size", [10, 0])
 def test_split_v_02_hostile_readable_after_writable(size: int) -> None:
-    """However little the writable part holds."""
+    """SPLIT-V-02. However little the writable part holds."""
     hand = Hand(*PLAIN)
     hand.rx.post(hand.buffer(size), hand.buffer(10, writable=False))
     refused(hand, q.BAD_ORDER)
 
 
 def test_split_v_02_hostile_readable_table_entry_after_a_writable_descriptor() -> None:
+    """SPLIT-V-02."""
     hand = Hand(*TABLES)
     part = hand.buffer(10)
     gpa, size = hand.rx.table([hand.buffer(10, writable=False)])

@@ -36,7 +36,7 @@ def use(hand: PackedHand, chains: int, written: int = 0) -> None:
 
 
 def test_pack_b_02_a_ring_of_zeros_has_nothing_available() -> None:
-    """PACK-B-11: the ring begins as zeros."""
+    """PACK-B-02. PACK-B-11: the ring begins as zeros."""
     hand = PackedHand(*PLAIN)
     assert hand.pop() == 0
     assert q.available(hand.rx_queue) == 0
@@ -56,13 +56,14 @@ def test_pack_b_02_a_ring_of_zeros_has_nothing_available() -> None:
     ],
 )
 def test_pack_v_01_available_is_what_differs_from_the_wrap_counter(*, wrap: int, flags: int, is_there: bool) -> None:
-    """PACK-B-02: bits that differ do not suffice. PACK-D-13: a descriptor without the AVAIL bit is not used."""
+    """PACK-V-01, PACK-B-02: bits that differ do not suffice. PACK-D-13: without the AVAIL bit it is not used."""
     hand = PackedHand(*PLAIN, first_idx=8 if wrap == 0 else 0)
     hand.rx.write(0, hand.buffer(10).gpa, 10, 5, WRITE | flags)
     assert hand.pop() == int(is_there)
 
 
 def test_pack_v_02_the_id_is_in_the_last_descriptor_of_a_chain() -> None:
+    """PACK-V-02."""
     hand = PackedHand(*PLAIN)
     parts = [hand.buffer(10, writable=False), hand.buffer(20), hand.buffer(30)]
     buffer = hand.rx.post(*parts)
@@ -73,7 +74,7 @@ def test_pack_v_02_the_id_is_in_the_last_descriptor_of_a_chain() -> None:
 
 
 def test_pack_b_03_only_the_next_slot_is_looked_at() -> None:
-    """What lies behind a descriptor that is not available is not there yet (PACK-D-08: ring order)."""
+    """PACK-B-03. What lies behind a descriptor that is not available is not there yet (PACK-D-08: ring order)."""
     hand = PackedHand(*PLAIN)
     part = hand.buffer(10)
     hand.rx.write(1, part.gpa, part.size, 3, WRITE | AVAIL)
@@ -119,6 +120,7 @@ def test_t_08_ids_are_numbers_and_no_slots() -> None:
 
 @pytest.mark.parametrize("num", [1, 2, 3, 5, 7, 100, 1000, 32767, 32768])
 def test_pack_b_10_a_ring_of_any_size(num: int) -> None:
+    """PACK-B-10."""
     hand = PackedHand(*PLAIN, num=num, size=(1 << 16) + 40 * num, first_idx=num - 1)
     for _ in range(4):
         use(hand, 1, written=1)
@@ -127,6 +129,7 @@ def test_pack_b_10_a_ring_of_any_size(num: int) -> None:
 
 @pytest.mark.parametrize("num", [0, 32769])
 def test_pack_b_10_no_other_size(num: int) -> None:
+    """PACK-B-10."""
     hand = PackedHand(*PLAIN)
     hand.device.set_status(0)
     hand.device.set_features(hand.device.get_features())
@@ -136,6 +139,7 @@ def test_pack_b_10_no_other_size(num: int) -> None:
 
 @pytest.mark.parametrize(("desc", "driver", "device"), [(8, 0, 0), (0, 2, 0), (0, 0, 1)])
 def test_pack_v_05_parts_that_are_not_aligned_are_refused(desc: int, driver: int, device: int) -> None:
+    """PACK-V-05."""
     hand = PackedHand(*PLAIN)
     rx = hand.rx
     hand.device.set_status(0)
@@ -171,7 +175,7 @@ def test_unpop_makes_a_chain_the_next_again() -> None:
 
 @pytest.mark.parametrize("junk", [0, 0xFFFF & ~WRITE, NEXT | AVAIL | USED])
 def test_pack_b_04_of_the_flags_in_a_table_write_alone_counts(junk: int) -> None:
-    """Ids and other flags of its entries are ignored; so many entries as len / 16, one behind the other."""
+    """PACK-B-04. Ids and other flags of its entries are ignored; so many entries as len / 16, one behind the other."""
     hand = PackedHand(*TABLES)
     parts = [hand.buffer(10, writable=False), hand.buffer(20), hand.buffer(30)]
     buffer = hand.rx.post_indirect(*parts, junk=junk)
@@ -181,6 +185,7 @@ def test_pack_b_04_of_the_flags_in_a_table_write_alone_counts(junk: int) -> None
 
 
 def test_pack_d_06_write_on_the_descriptor_of_a_table_is_ignored() -> None:
+    """PACK-D-06."""
     hand = PackedHand(*TABLES)
     parts = [hand.buffer(10, writable=False), hand.buffer(20)]
     hand.rx.post_indirect(*parts, flags=WRITE)
@@ -201,7 +206,7 @@ def test_a_table_may_be_longer_than_a_small_ring() -> None:
 
 
 def test_pack_d_01_used_is_both_bits_like_the_wrap_counter_and_write_says_whether_anything_was_written() -> None:
-    """PACK-D-02, PACK-D-03; 0x8082 and 0x8080, then 2 and 0 in the second round."""
+    """PACK-D-01. PACK-D-02, PACK-D-03; 0x8082 and 0x8080, then 2 and 0 in the second round."""
     hand = PackedHand(*PLAIN, num=2)
     for marks in (0x8080, 0):
         part = hand.buffer(100)
@@ -216,7 +221,7 @@ def test_pack_d_01_used_is_both_bits_like_the_wrap_counter_and_write_says_whethe
 
 
 def test_pack_d_04_one_used_descriptor_a_chain_then_its_slots_are_skipped() -> None:
-    """Trap T6: behind the last used one, not where the buffer lay. PACK-D-09: in order of completion."""
+    """PACK-D-04. Trap T6: behind the last used one, not where the buffer lay. PACK-D-09: in order of completion."""
     hand = PackedHand(*PLAIN, num=7, first_idx=5)
     ids = [hand.rx.post(*[hand.buffer(3)] * length) for length in (3, 1, 2)]
     before = [hand.rx.used_descriptor(slot) for slot in range(7)]
@@ -234,7 +239,7 @@ def test_pack_d_04_one_used_descriptor_a_chain_then_its_slots_are_skipped() -> N
 
 
 def test_pack_d_07_the_first_buffer_of_a_frame_becomes_used_last(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whoever looks at its flags sees the others complete."""
+    """PACK-D-07. Whoever looks at its flags sees the others complete."""
     hand = PackedHand(*PLAIN, MRG_RXBUF)
     for _ in range(3):
         hand.rx.post(hand.buffer(30))
@@ -257,6 +262,7 @@ def test_pack_d_07_the_first_buffer_of_a_frame_becomes_used_last(monkeypatch: py
 
 
 def test_pack_d_14_a_used_descriptor_is_not_touched_again() -> None:
+    """PACK-D-14."""
     hand = PackedHand(*PLAIN)
     use(hand, 1, written=9)
     before = hand.memory.read(hand.rx.desc, 16)
@@ -265,6 +271,7 @@ def test_pack_d_14_a_used_descriptor_is_not_touched_again() -> None:
 
 
 def test_pack_d_11_nothing_is_written_to_readable_buffers() -> None:
+    """PACK-D-11."""
     hand = PackedHand(*PLAIN)
     parts = [hand.buffer(50, writable=False), hand.buffer(100)]
     buffer = hand.rx.post(*parts)
@@ -280,6 +287,7 @@ def test_pack_d_11_nothing_is_written_to_readable_buffers() -> None:
     ("bits", "flags", "due"), [(PLAIN, ENABLE, 1), (PLAIN, DISABLE, 0), (EVENTS, ENABLE, 1), (EVENTS, DISABLE, 0)]
 )
 def test_pack_b_07_enable_and_disable(bits: tuple[int, ...], flags: int, due: int) -> None:
+    """PACK-B-07."""
     hand = PackedHand(*bits)
     hand.rx.set_event(flags, offset=7)
     use(hand, 1)
@@ -288,6 +296,7 @@ def test_pack_b_07_enable_and_disable(bits: tuple[int, ...], flags: int, due: in
 
 
 def test_pack_b_06_reserved_bits_of_the_flags_are_ignored() -> None:
+    """PACK-B-06."""
     hand = PackedHand(*PLAIN)
     hand.memory.write(hand.rx.driver_event, struct.pack("<HH", 0, 0xFFFC | DISABLE))
     use(hand, 1)
@@ -295,6 +304,7 @@ def test_pack_b_06_reserved_bits_of_the_flags_are_ignored() -> None:
 
 
 def test_pack_b_07_a_value_that_was_not_negotiated_does_not_silence_the_device() -> None:
+    """PACK-B-07."""
     hand = PackedHand(*PLAIN)
     hand.rx.set_event(DESC, offset=7, wrap=1)
     use(hand, 1)
@@ -328,6 +338,7 @@ EVENT = [
 def test_pack_b_08_with_value_2_only_the_slot_that_was_named_calls(
     first: int, used: int, offset: int, wrap: int, due: int
 ) -> None:
+    """PACK-B-08."""
     hand = PackedHand(*EVENTS, num=5, first_idx=first)
     hand.rx.set_event(DESC, offset, wrap)
     use(hand, used)
@@ -335,7 +346,7 @@ def test_pack_b_08_with_value_2_only_the_slot_that_was_named_calls(
 
 
 def test_pack_b_08_a_decision_covers_all_that_was_used_since_the_last() -> None:
-    """Trap T4, and chains count by their slots: the named one may lie in the middle of one that was skipped."""
+    """PACK-B-08. Trap T4, and chains count by their slots: the named one may lie in the middle of one."""
     hand = PackedHand(*EVENTS)
     hand.rx.set_event(DESC, 1, 1)
     hand.rx.post(*[hand.buffer(4)] * 3)
@@ -361,11 +372,13 @@ def test_an_event_outside_the_ring_hurts_nobody(first: int, wrap: int, offset: i
 
 @pytest.mark.parametrize("bits", [PLAIN, EVENTS])
 def test_pack_d_18_a_receive_queue_begins_without_kicks(bits: tuple[int, ...]) -> None:
+    """PACK-D-18."""
     hand = PackedHand(*bits)
     assert (hand.rx.kicks[0], hand.tx.kicks[0]) == (DISABLE, ENABLE)
 
 
 def test_pack_d_18_without_event_idx_kicks_are_switched_on_and_off() -> None:
+    """PACK-D-18."""
     hand = PackedHand(*PLAIN)
     assert q.enable_kicks(hand.rx_queue, 0) == 0
     assert hand.rx.kicks == (ENABLE, 0, 0)
@@ -424,6 +437,7 @@ def refused(hand: PackedHand, reason: int) -> None:
 
 @pytest.mark.parametrize("num", [1, 4, 8])
 def test_pack_v_11_a_list_that_never_ends(num: int) -> None:
+    """PACK-V-11."""
     hand = PackedHand(*PLAIN, num=num)
     part = hand.buffer(4)
     for slot in range(num):
@@ -432,6 +446,7 @@ def test_pack_v_11_a_list_that_never_ends(num: int) -> None:
 
 
 def test_pack_v_14_a_list_that_runs_into_chains_already_taken() -> None:
+    """PACK-V-14."""
     hand = PackedHand(*PLAIN, num=4)
     part = hand.buffer(4)
     hand.rx.post(part, part, part)
@@ -452,12 +467,14 @@ def test_more_descriptors_than_the_ring_has() -> None:
 
 
 def test_pack_v_12_readable_after_writable() -> None:
+    """PACK-V-12."""
     hand = PackedHand(*PLAIN)
     hand.rx.post(hand.buffer(0), hand.buffer(10, writable=False))
     refused(hand, q.BAD_ORDER)
 
 
 def test_pack_v_16_a_table_that_was_not_negotiated() -> None:
+    """PACK-V-16."""
     hand = PackedHand(*PLAIN)
     hand.rx.post_indirect(hand.buffer(10))
     refused(hand, q.BAD_INDIRECT)
@@ -465,7 +482,7 @@ def test_pack_v_16_a_table_that_was_not_negotiated() -> None:
 
 @pytest.mark.parametrize("first", [False, True])
 def test_pack_b_05_a_table_inside_of_a_list(*, first: bool) -> None:
-    """PACK-V-19: a list is all direct, or one table."""
+    """PACK-B-05. PACK-V-19: a list is all direct, or one table."""
     hand = PackedHand(*TABLES)
     part = hand.buffer(10)
     gpa, size = hand.rx.table([part])
@@ -486,7 +503,7 @@ def test_a_table_whose_length_is_no_multiple_of_a_descriptor(length: int) -> Non
 
 
 def test_pack_v_18_a_table_longer_than_the_device_allows() -> None:
-    """PACK-D-16: 1024 entries, or the size of the ring where that is larger."""
+    """PACK-V-18. PACK-D-16: 1024 entries, or the size of the ring where that is larger."""
     hand = PackedHand(*TABLES, size=1 << 17)
     hand.rx.post_indirect(*[hand.buffer(1)] * 1024)
     hand.rx.post_indirect(*[hand.buffer(1)] * 1025)

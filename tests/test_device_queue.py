@@ -79,6 +79,7 @@ def test_a_chain_through_an_indirect_table() -> None:
 
 
 def test_split_d_06_write_on_the_descriptor_of_a_table_is_ignored() -> None:
+    """SPLIT-D-06."""
     hand = Hand(*TABLES)
     parts = [hand.buffer(10, writable=False), hand.buffer(20)]
     hand.rx.post_indirect(*parts, flags=WRITE)
@@ -87,6 +88,7 @@ def test_split_d_06_write_on_the_descriptor_of_a_table_is_ignored() -> None:
 
 
 def test_split_d_07_plain_descriptors_then_an_indirect_one() -> None:
+    """SPLIT-D-07."""
     hand = Hand(*TABLES)
     parts = [hand.buffer(10, writable=False), hand.buffer(20), hand.buffer(30), hand.buffer(40)]
     gpa, size = hand.rx.table(parts[2:])
@@ -259,6 +261,7 @@ def use(hand: Hand, chains: int) -> None:
 
 
 def test_split_d_10_without_event_idx_every_publication_is_notified() -> None:
+    """SPLIT-D-10."""
     hand = Hand(*PLAIN)
     for n in range(1, 4):
         use(hand, 1)
@@ -267,6 +270,7 @@ def test_split_d_10_without_event_idx_every_publication_is_notified() -> None:
 
 
 def test_split_d_09_the_flag_stops_notifications() -> None:
+    """SPLIT-D-09."""
     hand = Hand(*PLAIN)
     hand.rx.set_no_interrupt(1)
     use(hand, 1)
@@ -279,6 +283,7 @@ def test_split_d_09_the_flag_stops_notifications() -> None:
 
 @pytest.mark.parametrize("event", [0, 1, 2, 5, 65535])
 def test_split_d_08_without_event_idx_used_event_means_nothing(event: int) -> None:
+    """SPLIT-D-08."""
     hand = Hand(*PLAIN)
     hand.rx.set_used_event(event)
     use(hand, 1)
@@ -286,6 +291,7 @@ def test_split_d_08_without_event_idx_used_event_means_nothing(event: int) -> No
 
 
 def test_split_d_11_with_event_idx_the_flag_means_nothing() -> None:
+    """SPLIT-D-11."""
     hand = Hand(*EVENTS)
     hand.rx.set_no_interrupt(1)
     use(hand, 1)
@@ -311,6 +317,7 @@ NEED_EVENT = [
 
 @pytest.mark.parametrize(("event", "new", "old", "due"), NEED_EVENT)
 def test_split_d_12_13_with_event_idx_only_passing_used_event_calls(event: int, new: int, old: int, due: int) -> None:
+    """SPLIT-D-12, SPLIT-D-13."""
     hand = Hand(*EVENTS, first_idx=old)
     hand.rx.set_used_event(event)
     use(hand, (new - old) % 65536)
@@ -320,7 +327,7 @@ def test_split_d_12_13_with_event_idx_only_passing_used_event_calls(event: int, 
 
 
 def test_split_d_12_a_decision_covers_all_that_was_published_since_the_last() -> None:
-    """Trap T4: the whole stretch counts, not the last index alone."""
+    """SPLIT-D-12. Trap T4: the whole stretch counts, not the last index alone."""
     hand = Hand(*EVENTS)
     hand.rx.set_used_event(1)
     use(hand, 1)
@@ -334,6 +341,7 @@ def test_split_d_12_a_decision_covers_all_that_was_published_since_the_last() ->
 
 
 def test_split_d_17_18_disable_kicks_without_event_idx_sets_the_flag_to_1() -> None:
+    """SPLIT-D-17, SPLIT-D-18."""
     hand = Hand(*PLAIN)
     hand.rx.write16(hand.rx.used, 0)
     q.disable_kicks(hand.rx_queue)
@@ -343,12 +351,13 @@ def test_split_d_17_18_disable_kicks_without_event_idx_sets_the_flag_to_1() -> N
 
 
 def test_split_d_17_a_receive_queue_begins_without_kicks() -> None:
-    """The device looks for buffers when a frame comes; only a send queue waits for kicks from the start."""
+    """SPLIT-D-17. The device looks for buffers when a frame comes; only a send queue waits for kicks from the start."""
     hand = Hand(*PLAIN)
     assert (hand.rx.no_notify, hand.tx.no_notify) == (1, 0)
 
 
 def test_split_d_19_with_event_idx_the_flags_stay_0() -> None:
+    """SPLIT-D-19."""
     hand = Hand(*EVENTS)
     q.disable_kicks(hand.rx_queue)
     assert hand.rx.no_notify == 0
@@ -357,6 +366,7 @@ def test_split_d_19_with_event_idx_the_flags_stay_0() -> None:
 
 
 def test_split_d_20_enable_kicks_names_the_next_chain_in_avail_event() -> None:
+    """SPLIT-D-20."""
     hand = Hand(*EVENTS, first_idx=65535)
     use(hand, 3)
     q.enable_kicks(hand.rx_queue, 0)
@@ -364,7 +374,7 @@ def test_split_d_20_enable_kicks_names_the_next_chain_in_avail_event() -> None:
 
 
 def test_split_d_20_chains_that_do_not_suffice_are_not_waited_for_again() -> None:
-    """SPLIT-V-24: the driver kicks when it adds the entry that avail_event names, and these two it has added."""
+    """SPLIT-D-20, SPLIT-V-24: the driver kicks when it adds the entry that avail_event names, and these it has."""
     hand = Hand(*EVENTS, first_idx=65535)
     hand.rx.post(hand.buffer(10))
     hand.rx.post(hand.buffer(10))
@@ -391,6 +401,7 @@ def test_enable_kicks_looks_again_for_chains_that_slipped_in(bits: tuple[int, ..
 
 
 def test_split_d_21_a_kick_is_seen_once_and_needs_no_reason() -> None:
+    """SPLIT-D-21."""
     hand = Hand(*PLAIN)
     assert q.take_kick(hand.rx_queue) == 0
     hand.bell.kick = 1

@@ -89,6 +89,7 @@ def test_a_quirk_that_does_not_happen_changes_nothing(kind: type[AnyHand]) -> No
     ],
 )
 def test_rx_d_02_broken_by_num_buffers(kind: type[AnyHand], name: str, size: int, expected: int) -> None:
+    """RX-D-02."""
     driver = Driver(kind, name)
     driver.arrive(size)
     assert driver.header() == (*CLEAN, expected)
@@ -96,6 +97,7 @@ def test_rx_d_02_broken_by_num_buffers(kind: type[AnyHand], name: str, size: int
 
 
 def test_rx_d_20_broken_by_checksum_offsets() -> None:
+    """RX-D-20."""
     for seed in range(1, 6):
         driver = Driver(Hand, f"csum-offsets:seed={seed}")
         driver.arrive(60)
@@ -105,6 +107,7 @@ def test_rx_d_20_broken_by_checksum_offsets() -> None:
 
 
 def test_rx_d_26_broken_by_a_gso_type_there_is_not() -> None:
+    """RX-D-26."""
     driver = Driver(Hand, "gso-unknown")
     driver.arrive(60)
     assert driver.header()[1] == 2
@@ -112,20 +115,21 @@ def test_rx_d_26_broken_by_a_gso_type_there_is_not() -> None:
 
 @pytest.mark.parametrize(("bits", "kind"), [((), 5), ((54, GUEST_CSUM), 3), ((54, 10, GUEST_CSUM), 1)])
 def test_rx_d_07_broken_by_a_gso_type_nobody_asked_for(bits: tuple[int, ...], kind: int) -> None:
-    """RX-D-08: the first of USO, UFO, TSO4, TSO6 that was not negotiated."""
+    """RX-D-07. RX-D-08: the first of USO, UFO, TSO4, TSO6 that was not negotiated."""
     driver = Driver(Hand, "gso-unasked", bits=(*BITS, *bits))
     driver.arrive(60)
     assert driver.header()[1:4] == (kind, 0, 1400)
 
 
 def test_rx_d_28_broken_by_a_gso_size_of_zero() -> None:
+    """RX-D-28."""
     driver = Driver(Hand, "gso-size-zero")
     driver.arrive(60)
     assert driver.header()[1:4] == (1, 0, 0)
 
 
 def test_rx_d_05_broken_by_junk_that_means_nothing() -> None:
-    """Type, count and the flags that have a meaning are as they should be; the frame, too."""
+    """RX-D-05. Type, count and the flags that have a meaning are as they should be; the frame, too."""
     driver = Driver(Hand, "header-dirty:seed=3", bits=(*BITS, 57))
     driver.arrive(60)
     flags, gso_type, *junk, count = driver.header()
@@ -160,7 +164,7 @@ def test_a_frame_that_is_tried_twice_asks_its_rules_once() -> None:
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("size", [60, 150])
 def test_split_d_15_broken_by_a_used_length_beyond_the_buffer(kind: type[AnyHand], size: int) -> None:
-    """PACK-D-03."""
+    """SPLIT-D-15. PACK-D-03."""
     driver = Driver(kind, "used-length-over")
     driver.arrive(size)
     *whole, (_, last) = driver.used()
@@ -170,6 +174,7 @@ def test_split_d_15_broken_by_a_used_length_beyond_the_buffer(kind: type[AnyHand
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_rx_d_03_broken_by_a_used_length_below_the_headers(kind: type[AnyHand]) -> None:
+    """RX-D-03."""
     driver = Driver(kind, "used-length-short")
     driver.arrive(150)
     (_, first), (_, second) = driver.used()
@@ -188,13 +193,14 @@ def raw_ids(driver: Driver, count: int) -> list[int]:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_split_b_06_broken_by_an_id_out_of_range(kind: type[AnyHand]) -> None:
+    """SPLIT-B-06."""
     driver = Driver(kind, "used-id-out-of-range")
     driver.arrive(60)
     assert 8 <= raw_ids(driver, 1)[0] < 65536
 
 
 def test_split_b_06_broken_by_an_id_that_heads_nothing() -> None:
-    """Heads 0 to 5 were posted, 0 is to be used: 6 and 7 are left."""
+    """SPLIT-B-06. Heads 0 to 5 were posted, 0 is to be used: 6 and 7 are left."""
     for seed in range(1, 6):
         driver = Driver(Hand, f"used-id-not-head:seed={seed}")
         driver.arrive(60)
@@ -213,7 +219,7 @@ def test_a_buffer_that_becomes_used_twice(kind: type[AnyHand]) -> None:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_rx_d_04_broken_by_a_buffer_that_comes_late(kind: type[AnyHand]) -> None:
-    """With the next frame, and in front of it; a frame in a single buffer is late as a whole."""
+    """RX-D-04. With the next frame, and in front of it; a frame in a single buffer is late as a whole."""
     driver = Driver(kind, "buffers-late:count=2")
     driver.arrive(150)
     assert driver.used() == [(0, 100)]
@@ -235,7 +241,7 @@ def test_what_is_late_comes_when_no_frame_does(kind: type[AnyHand]) -> None:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_rfb_d_05_broken_by_buffers_out_of_order(kind: type[AnyHand]) -> None:
-    """Those of one frame in reverse; of two frames in a buffer each the second comes first."""
+    """RFB-D-05. Those of one frame in reverse; of two frames in a buffer each the second comes first."""
     driver = Driver(kind, "out-of-order:count=2")
     driver.arrive(150)
     assert driver.used() == [(1, 62), (0, 100)]
@@ -246,6 +252,7 @@ def test_rfb_d_05_broken_by_buffers_out_of_order(kind: type[AnyHand]) -> None:
 
 
 def test_split_d_14_broken_by_an_index_of_two_halves() -> None:
+    """SPLIT-D-14."""
     driver = Driver(Hand, "used-index-torn:count=1")
     driver.arrive(60)
     assert driver.hand.rx.used_idx == 0x0101
@@ -254,6 +261,7 @@ def test_split_d_14_broken_by_an_index_of_two_halves() -> None:
 
 
 def test_split_b_06_broken_by_an_index_that_steps_back() -> None:
+    """SPLIT-B-06."""
     driver = Driver(Hand, "used-index-back:at=2,count=1")
     driver.arrive(60)
     driver.arrive(60)
@@ -264,7 +272,7 @@ def test_split_b_06_broken_by_an_index_that_steps_back() -> None:
 
 
 def test_pack_d_01_broken_by_half_of_the_flags() -> None:
-    """AVAIL without USED, as if the descriptor still were available; put right with the next frame."""
+    """PACK-D-01. AVAIL without USED, as if the descriptor still were available; put right with the next frame."""
     driver = Driver(PackedHand, "used-index-torn:count=1")
     driver.arrive(60)
     assert driver.hand.rx.used_descriptor(0)[2] == 0x80 | 2
@@ -274,6 +282,7 @@ def test_pack_d_01_broken_by_half_of_the_flags() -> None:
 
 
 def test_pack_d_14_broken_by_writing_where_one_has_been_before() -> None:
+    """PACK-D-14."""
     driver = Driver(PackedHand, "used-index-back:at=2,count=1")
     driver.arrive(60)
     assert driver.used() == [(0, 72)]
@@ -289,6 +298,7 @@ def test_pack_d_14_broken_by_writing_where_one_has_been_before() -> None:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_split_d_10_broken_by_an_interrupt_that_does_not_come(kind: type[AnyHand]) -> None:
+    """SPLIT-D-10."""
     driver = Driver(kind, "interrupt-lost:count=1")
     assert driver.arrive(60) == 0
     assert driver.hand.bell.call_count == 0
@@ -298,6 +308,7 @@ def test_split_d_10_broken_by_an_interrupt_that_does_not_come(kind: type[AnyHand
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_split_d_13_broken_by_an_interrupt_for_nothing(kind: type[AnyHand]) -> None:
+    """SPLIT-D-13."""
     driver = Driver(kind, "interrupt-spurious:count=1")
     assert driver.arrive(60) == 2
     assert driver.hand.bell.call_count == 2
@@ -305,7 +316,7 @@ def test_split_d_13_broken_by_an_interrupt_for_nothing(kind: type[AnyHand]) -> N
 
 
 def test_split_d_09_broken_by_interrupts_nobody_wants() -> None:
-    """PACK-B-07; with EVENT_IDX, SPLIT-D-13."""
+    """SPLIT-D-09. PACK-B-07; with EVENT_IDX, SPLIT-D-13."""
     driver = Driver(Hand, "event-ignored:at=2")
     driver.hand.rx.set_no_interrupt(1)
     assert [driver.arrive(60) for _ in range(2)] == [0, 1]

@@ -67,7 +67,7 @@ def header(length: int, buffers: int) -> bytes:
 @pytest.mark.parametrize(("bits", "length"), HEADERS)
 @pytest.mark.parametrize("size", [0, 14, 60, 1514])
 def test_rxb_v_04_a_frame_lies_behind_the_negotiated_header(bits: tuple[int, ...], length: int, size: int) -> None:
-    """RX-D-01, RX-D-02: num_buffers is 1, with mergeable buffers or without; RX-D-05, RX-D-26: all else is 0."""
+    """RXB-V-04, RX-D-01, RX-D-02: num_buffers is 1, mergeable or not; RX-D-05, RX-D-26: all else is 0."""
     hand = Hand(*bits)
     part = hand.buffer(1600)
     head = hand.rx.post(part)
@@ -98,7 +98,7 @@ def test_a_header_left_over_from_before_is_zeroed() -> None:
 def test_split_d_01_any_cut_into_descriptors_will_do(
     *, bits: tuple[int, ...], length: int, cuts: list[int], packed: bool
 ) -> None:
-    """A header in a descriptor of its own, split over several, one-byte and empty descriptors (RXB-B-01)."""
+    """SPLIT-D-01, RXB-B-01: a header in a descriptor of its own, split over several, one-byte and empty ones."""
     if packed and VERSION_1 not in bits:
         bits = (*bits, VERSION_1)
         length = 12
@@ -114,7 +114,7 @@ def test_split_d_01_any_cut_into_descriptors_will_do(
 
 @pytest.mark.parametrize("indirect", [False, True])
 def test_split_d_03_readable_descriptors_in_front_are_left_alone(*, indirect: bool) -> None:
-    """They count for nothing: not in the room, not in the used length (SPLIT-B-06)."""
+    """SPLIT-D-03. They count for nothing: not in the room, not in the used length (SPLIT-B-06)."""
     hand = Hand(VERSION_1, INDIRECT_DESC)
     parts = [hand.buffer(50, writable=False), hand.buffer(10, writable=False), hand.buffer(6), hand.buffer(70)]
     head = hand.rx.post_indirect(*parts) if indirect else hand.rx.post(*parts)
@@ -138,7 +138,7 @@ def test_exactly_as_much_room_as_needed() -> None:
 
 
 def test_rx_d_02_num_buffers_and_used_lengths_over_three_buffers() -> None:
-    """RX-D-03: all but the last are full. The sum of the lengths is header and frame."""
+    """RX-D-02, RXB-D-01; RX-D-03: all but the last are full. The sum of the lengths is header and frame."""
     hand = Hand(*MERGEABLE)
     parts = [hand.buffer(100), hand.buffer(64), hand.buffer(100)]
     heads = [hand.rx.post(part) for part in parts]
@@ -152,6 +152,7 @@ def test_rx_d_02_num_buffers_and_used_lengths_over_three_buffers() -> None:
 
 
 def test_rx_v_14_later_buffers_carry_no_header() -> None:
+    """RX-V-14."""
     hand = Hand(*MERGEABLE)
     parts = [hand.buffer(12), hand.buffer(30), hand.buffer(30)]
     for part in parts:
@@ -183,7 +184,7 @@ def test_only_as_many_buffers_are_taken_as_needed() -> None:
 
 
 def test_rx_d_04_all_buffers_of_a_frame_become_used_at_once() -> None:
-    """Until then the driver sees nothing in the used ring, not even behind its index."""
+    """RX-D-04. Until then the driver sees nothing in the used ring, not even behind its index."""
     hand = Hand(*MERGEABLE)
     for _ in range(3):
         hand.rx.post(hand.buffer(30))
@@ -256,6 +257,7 @@ def test_not_enough_mergeable_buffers_then_enough() -> None:
 
 
 def test_rxb_d_02_without_mergeable_buffers_a_single_one_has_to_do() -> None:
+    """RXB-D-02."""
     hand = Hand(*MODERN)
     for _ in range(3):
         hand.rx.post(hand.buffer(71))
@@ -267,7 +269,7 @@ def test_rxb_d_02_without_mergeable_buffers_a_single_one_has_to_do() -> None:
 def test_split_d_02_a_frame_over_too_many_segments_does_not_fit_and_breaks_nothing(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Each chain keeps the rules; together they have more segments than the device collects."""
+    """SPLIT-D-02. Each chain keeps the rules; together they have more segments than the device collects."""
     hand = Hand(*MERGEABLE, INDIRECT_DESC, num=4, size=1 << 18)
     part = hand.buffer(1)
     for _ in range(4):
@@ -296,6 +298,7 @@ def test_a_bad_second_buffer_breaks_the_queue_before_the_first_is_touched(bits: 
 
 
 def test_stat_d_01_a_queue_that_was_not_set_up_takes_nothing() -> None:
+    """STAT-D-01."""
     hand = Hand(*MODERN)
     hand.rx.post(hand.buffer(100))
     hand.device.set_status(0)

@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from netemu.device import chain
 from netemu.device.stats import count_frame
 from netemu.device.transmit import BROKEN, FRAME_MAX, NO_ROOM, NOTHING, TAKEN, Egress, give_back, take_frame
 from netemu.device.transmit_header import ACCEPTED, TOO_LONG, TOO_SHORT
@@ -214,8 +215,9 @@ def test_frames_wait_in_the_ring_while_the_egress_is_full() -> None:
         assert wire.take() == (ACCEPTED, b"\2" * 60)
 
 
-def test_chains_of_many_segments_are_given_back_in_between() -> None:
-    """The room for segments is 2048; two chains of 1024 fill it, and the third waits for the others to be returned."""
+def test_chains_of_many_segments_are_given_back_in_between(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With room for 2048 segments two chains of 1024 fill it, and the third waits for the others to be returned."""
+    monkeypatch.setattr(chain, "SEGMENTS_MAX", 2048)
     hand = hand_with(1 << 18)
     part = hand.buffer(1, writable=False, fill=0)
     for _ in range(3):

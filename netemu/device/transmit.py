@@ -18,7 +18,7 @@ from netemu.device.queue import (
     Chain,
     DeviceQueue,
     chain_at,
-    flush,
+    flush_batch,
     notify,
     pop_chain,
     segment_at,
@@ -165,10 +165,10 @@ def take_frame(dq: DeviceQueue, side: TransmitSide) -> i64:
 
 @kernel
 def give_back(dq: DeviceQueue) -> i64:
-    """Publish the chains taken, with length 0 (SPLIT-B-06); 1 if the driver was called."""
+    """Publish the chains taken, with length 0 (SPLIT-B-06), under IN_ORDER all in one; 1 if the driver was called."""
     if dq.taken == 0:
         return 0
-    flush(dq)
+    flush_batch(dq)
     return notify(dq)
 
 
