@@ -114,6 +114,7 @@ class Sending:
         engine.finish_job = self._segments.job.address
         engine.segment_frame = self._segment_frame.address
         engine.turn = hook(transmit_turn)
+        device.steering.learn()
 
     def reflect(self) -> None:
         """From now on the guest sends back what it receives."""
