@@ -17,12 +17,14 @@ from netemu.capture.writer import kind_of_path
 from netemu.control import Settings
 from netemu.driver.eras import DEFAULT_ERA
 from netemu.errors import ConfigError
-from netemu.jit import allocate
+from netemu.jit import allocate, load_together
 from netemu.job import Job
 from netemu.journey import comment, lost_in_words
 from netemu.nic import DEFAULT_BURST, Nic
 from netemu.offer import Mode, RingKind
 from netemu.offload import Coalescer, Finisher, pour
+from netemu.offload.coalesce import coalesce
+from netemu.offload.finish import finish
 from netemu.offload.report import finishing, merging
 from netemu.trace import SkbEvent, TraceBuffers
 from netemu.ways import Ways
@@ -126,6 +128,8 @@ class Replay(Job):
             quirks=options.quirks,
             settings=options.settings,
         )
+        if options.offloads == "host":
+            load_together(finish, *([coalesce] if options.host_gro else []))
         self._taken = 0
         self._coalescer = Coalescer() if options.host_gro else None
         self._finisher = (

@@ -10,6 +10,7 @@ import ctypes
 import struct
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from netemu.frame import Frame
 from netemu.jit import Buffer, StructArray, allocate, array_of
@@ -307,9 +308,9 @@ class PlainFinisher(Finisher):
         return bool(getattr(finish.finish, "py_func", finish.finish)(self.job.address) == 0)
 
 
-def finished(*frames: Given | bytes, stage: Finisher | None = None, **options: int) -> list[Made]:
+def finished(*frames: Given | bytes, stage: Finisher | None = None, **options: Any) -> list[Made]:
     """What the first stage makes of frames."""
-    return through(stage or PlainFinisher(**options), frames)  # type: ignore[arg-type]
+    return through(stage or PlainFinisher(**options), frames)
 
 
 class PlainCoalescer(Coalescer):
@@ -321,6 +322,6 @@ class PlainCoalescer(Coalescer):
         return bool(function(self.job.address, int(self._last)) == 0)
 
 
-def merged(*frames: Given | bytes, stage: Coalescer | None = None, **options: int) -> list[Made]:
+def merged(*frames: Given | bytes, stage: Coalescer | None = None, **options: Any) -> list[Made]:
     """What the other stage makes of frames, after which none waits."""
-    return through(stage or PlainCoalescer(**options), frames, last=True)  # type: ignore[arg-type]
+    return through(stage or PlainCoalescer(**options), frames, last=True)

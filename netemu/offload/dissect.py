@@ -11,7 +11,7 @@ length stands in a hop-by-hop option, or in newer kernels nowhere. Such a packet
 from __future__ import annotations
 
 from netemu.jit import Struct, i64, kernel, load8, load16be, load32be, pointer, struct
-from netemu.offload.reasons import FRAGMENT, MALFORMED, NOT_IP, OTHER_PROTOCOL, ROUTED, WHOLE
+from netemu.offload.reasons import FRAGMENT, MALFORMED, NOT_IP, OTHER_PROTOCOL, ROUTED, TOO_LONG, WHOLE
 
 ETH_P_IP = 0x0800
 ETH_P_IPV6 = 0x86DD
@@ -141,7 +141,9 @@ def _ipv6(frame: i64, at: i64, limit: i64, d: Layers) -> i64:
             return MALFORMED
         if kind == _HOP_BY_HOP and length == 0 and jumbo == 0:
             jumbo = _jumbo_length(frame, here, size)
-            if jumbo != 0 and size == 8:
+            if jumbo != 0 and size != 8:
+                return TOO_LONG  # other options stand beside it, so that the header could not go
+            if jumbo != 0:
                 d.jumbo = here
         if kind == _ROUTING and load8(frame + here + 3) != 0:
             return ROUTED
