@@ -30,6 +30,7 @@ from tests.offload_kit import (
     UFO,
     USO,
     V6,
+    Given,
     Made,
     ether,
     finished,
@@ -37,6 +38,7 @@ from tests.offload_kit import (
     header,
     ip4,
     ip6,
+    jumbo6,
     marked,
     read,
     read_ip,
@@ -222,6 +224,23 @@ def test_longer_packets_than_virtio_knows_are_cut_for_everybody() -> None:
     made = finished(ether(ip4(tcp(marked(70_000)), total=0)), accepts=accepts_from_features(GUEST), mtu=9000)
     assert len(made) == 8
     assert {it.vnet for it in made} == {b""}
+
+
+def test_a_jumbogram_is_cut_however_short_it_is() -> None:
+    made = finished(ether(jumbo6(tcp(PAYLOAD, addresses=V6))), accepts=accepts_from_features(GUEST))
+    assert [it.vnet for it in made] == [b""] * 3
+    assert b"".join(read(it.data).payload for it in made) == PAYLOAD
+
+
+def test_what_a_sender_says_beyond_its_offloads_is_not_handed_on() -> None:
+    """RX-D-32: no RSC_INFO, and no flag that is not known, whatever the header had on its way in."""
+    frame = LARGE["tso4"]
+    vnet = header(0xF5, TCPV4, size=1000, start=34, offset=16, hdr_len=3)
+    (made,) = finished(Given(frame, vnet), accepts=accepts_from_features(GUEST))
+    assert made.vnet == header(NEEDS_CSUM, TCPV4, size=1000, start=34, offset=16, hdr_len=54)
+    small = ether(ip4(tcp(b"hello")))
+    (made,) = finished(Given(small, header(0xF5, start=34, offset=16)), accepts=accepts_from_features(GUEST))
+    assert made.vnet == header(NEEDS_CSUM, start=34, offset=16)
 
 
 def test_every_guest_offload_is_on_after_negotiation() -> None:

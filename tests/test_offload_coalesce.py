@@ -31,6 +31,7 @@ from tests.offload_kit import (
     Made,
     PlainCoalescer,
     ether,
+    finished_by_hand,
     header,
     ip4,
     ip6,
@@ -41,7 +42,7 @@ from tests.offload_kit import (
     through,
     udp,
 )
-from tests.wire import UDP, internet_checksum, pseudo, vlan
+from tests.wire import UDP, internet_checksum, pseudo, put, vlan
 
 SIZE = 100
 
@@ -126,6 +127,11 @@ DIFFERENCES: dict[str, dict[str, Any]] = {
 }
 
 
+def test_reserved_bits_of_tcp_differ() -> None:
+    second = finished_by_hand(put(segment(1), 46, b"\x51"))
+    assert [it.data for it in merged(segment(0), second)] == [segment(0), second]
+
+
 @pytest.mark.parametrize("what", DIFFERENCES)
 def test_what_differs_is_not_merged_and_takes_the_place(what: str) -> None:
     """The first goes up; the other waits in its place, in order."""
@@ -164,6 +170,7 @@ def test_timestamps_that_are_the_same_are_merged_and_others_not() -> None:
         ([0xFFFF, 0, 1], 0x4000, [300]),
         ([5, 5, 6], 0x4000, [200, 100]),  # the second has decided that they stay
         ([5, 6, 6], 0x4000, [200, 100]),
+        ([5, 6, 5], 0x4000, [200, 100]),
         ([5, 6, 7], 0, [300]),
         ([5, 5, 5], 0, [100, 100, 100]),  # without DF they have to count up
     ],
@@ -230,6 +237,11 @@ def test_what_can_never_be_merged_passes_by(what: str) -> None:
     assert made[0].note == why
     assert lengths(made[1:]) == [200]
     assert stage.reasons == {why: 1}
+
+
+def test_the_reserved_flag_of_ipv4_keeps_a_packet_alone() -> None:
+    frames = [segment(n, ip={"fragment": 0xC000}) for n in range(2)]
+    assert [it.data for it in merged(*frames)] == frames
 
 
 @pytest.mark.parametrize("how", ["padded", "unfinished", "large already"])
@@ -324,6 +336,13 @@ def test_order_within_a_flow_holds_whatever_comes_between() -> None:
     assert b"".join(read(it.data, finished=False).payload for it in made) == b"".join(
         read(frame).payload for frame in frames
     )
+
+
+@pytest.mark.parametrize("room", [3, 4, 7])
+def test_little_room_changes_nothing(room: int) -> None:
+    frames = [segment(n, size, ports=(flow, 80)) for n in range(3) for flow in range(20) for size in (100, 0)]
+    expected = [it.data for it in merged(*frames, stage=PlainCoalescer(budget=30))]
+    assert [it.data for it in merged(*frames, stage=PlainCoalescer(budget=30, frames=room))] == expected
 
 
 def test_what_waits_survives_its_input() -> None:

@@ -103,6 +103,7 @@ LEFT = {
     "IPv6 cut": (ether(ip6(b"", 59))[:53], Why.MALFORMED),
     "a payload length over the frame": (ether(ip6(tcp(b"x"), length=22)), Why.MALFORMED),
     "an extension header cut": (ether(ip6(b"\x06", 0)), Why.MALFORMED),
+    "an extension header over the packet": (ether(ip6(bytes([59, 1] + [0] * 14), 0, length=8)), Why.MALFORMED),
     "an extension header over the frame": (ether(ip6(b"\x06\xff" + bytes(30), 0)), Why.MALFORMED),
 }
 
@@ -168,11 +169,22 @@ def test_a_routing_header_at_its_end_changes_nothing() -> None:
     assert made.data == finished_by_hand(frame)
 
 
+def jumbo_datagram(port: int, payload: bytes) -> bytes:
+    """A UDP datagram without a length (RFC 2675), its checksum unfinished."""
+    data = struct.pack(">HHHH", 40000, port, 0, 0) + payload
+    total = internet_checksum(V6 + struct.pack(">II", len(data), UDP)) ^ 0xFFFF
+    return put(data, 6, total.to_bytes(2, "big"))
+
+
 OVER = {
     "ICMP": (ether(ip4(icmp(8, bytes(2000)), ICMP)), Why.TOO_LONG),
     "a fragment": (ether(ip4(bytes(2000), UDP, fragment=0x2000)), Why.TOO_LONG),
     "not IP": (bytes(12) + b"\x88\xb5" + bytes(2000), Why.TOO_LONG),
-    "a UDP jumbogram": (ether(jumbo6(put(udp(bytes(200), addresses=V6), 4, b"\0\0") + bytes(66_000), UDP)), None),
+    "a UDP jumbogram": (ether(jumbo6(jumbo_datagram(4433, marked(70_000)), UDP)), Why.TOO_LONG),
+    "a tunnel in a jumbogram": (
+        ether(jumbo6(jumbo_datagram(4789, bytes.fromhex("0800000000002a00") + ether(ip4(tcp(marked(65_480))))), UDP)),
+        Why.TOO_LONG,
+    ),
     "a jumbogram with other options": (
         ether(ip6(struct.pack(">BBBBIQ", 6, 1, 0xC2, 4, 16 + 20, 0x0104) + tcp(b"", addresses=V6), 0, length=0)),
         Why.TOO_LONG,
@@ -187,7 +199,7 @@ def test_what_is_too_long_and_cannot_be_cut_is_counted(what: str) -> None:
     stage = PlainFinisher(mtu=1500)
     (made,) = finished(frame, stage=stage)
     assert made.data == frame
-    assert why is None or made.note == why
+    assert made.note == why
     assert Why(made.note).doubtful
     assert stage.job.over_mtu == (1 if len(frame) > 1514 else 0)
 
@@ -198,6 +210,15 @@ def test_headers_that_leave_no_room_for_data() -> None:
     frame = ether(ip4(tcp(bytes(200), options=options), options=options))
     (made,) = finished(frame, stage=stage)
     assert (made.data, made.note, stage.job.over_mtu) == (frame, Why.NO_ROOM, 1)
+
+
+def test_eight_bytes_are_room_enough() -> None:
+    """With 100 bytes of headers: an MTU of 107 is too small, one of 108 makes pieces of eight bytes."""
+    frame = ether(ip4(tcp(bytes(200), options=bytes(20)), options=bytes(40)))
+    for mtu, pieces in ((100, 1), (107, 1), (108, 25)):
+        made = finished(frame, mtu=mtu)
+        assert len(made) == pieces
+        assert (made[0].note == Why.NO_ROOM) == (pieces == 1)
 
 
 def test_headers_longer_than_a_plan_can_hold() -> None:
@@ -234,6 +255,10 @@ def test_what_is_no_tunnel_after_all_is_a_datagram() -> None:
     nothing = vxlan(b"\0" * 60, check=PSEUDO)
     (made,) = finished(nothing)
     read(made.data)
+    later = put(geneve(ether(ip4(tcp(b"hello"))), check=FINISHED), 42, b"\x40")  # version 1
+    blank = put(later, 40, b"\0\0")
+    right = internet_checksum(pseudo(blank[26:34], UDP, len(blank) - 34) + blank[34:])
+    assert left(put(blank, 40, right.to_bytes(2, "big"))) == Why.WHOLE
     no_flag = put(vxlan(ether(ip4(tcp(marked(3000))))), 42, b"\0")
     made_of = finished(no_flag)
     assert [len(it.data) for it in made_of] == [1514, 1514, len(no_flag) - 2 * 1480]

@@ -153,6 +153,13 @@ def test_the_offsets_of_a_tunnel_are_those_of_the_frame(change: dict[str, int]) 
     assert refused(TUNNEL, header(NEEDS_CSUM, TCPV4 | IN_IPV4, **(IN_TUNNEL | change))) == Why.BAD_TUNNEL
 
 
+def test_the_inner_packet_lies_behind_the_outer_headers() -> None:
+    """Else the outer packet could be its own inner one."""
+    frame = ether(ip4(udp(marked(3000)), UDP))
+    vnet = header(NEEDS_CSUM, USO | IN_IPV4, size=1000, start=34, offset=6, outer_th=34, inner_nh=14)
+    assert refused(frame, vnet) == Why.BAD_TUNNEL
+
+
 def test_a_tunnel_is_found_by_its_header_whatever_its_port() -> None:
     frame = bytearray(vxlan(ether(ip4(tcp(marked(3000)))), check=NONE))
     frame[36:38] = (12345).to_bytes(2, "big")

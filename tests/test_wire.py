@@ -123,9 +123,12 @@ def test_frames_keep_their_times_and_snapped_ones_are_untouched(tmp_path: Path) 
     assert sorted({it.tstamp for it in seen_in(tmp_path / "web.pcap")}) == sorted({it.tstamp for it in seen_in(WEB)})
 
 
-def _commented(path: Path, order: str) -> None:
-    """A pcapng file: a large segment with a comment, a direction and a custom option, then a plain frame."""
-    large, plain = ether(ip4(tcp(marked(3000)))), ether(ip4(tcp(b"x", check=FINISHED)))
+def _commented(path: Path, order: str, plain: int = 0) -> None:
+    """A pcapng file: a large segment with a comment, a direction and a custom option, then a plain frame.
+
+    And ``plain`` more of these, with a comment each.
+    """
+    large, small = ether(ip4(tcp(marked(3000)))), ether(ip4(tcp(b"x", check=FINISHED)))
 
     def option(code: int, value: bytes) -> bytes:
         return struct.pack(order + "HH", code, len(value)) + value + bytes(-len(value) & 3)
@@ -143,7 +146,8 @@ def _commented(path: Path, order: str) -> None:
         block(0x0A0D0D0A, struct.pack(order + "IHHq", 0x1A2B3C4D, 1, 0, -1))
         + block(1, struct.pack(order + "HHI", 1, 0, 0) + option(2, b"lan7") + bytes(4))
         + packet(large, options)
-        + packet(plain, b"")
+        + packet(small, b"")
+        + packet(small, option(1, b"one of many") + bytes(4)) * plain
     )
 
 
@@ -156,6 +160,22 @@ def test_options_stay_with_the_first_segment_and_the_direction_with_all(order: s
     assert [frame.number(FLAGS) for frame in frames] == [2, 2, 2, None]
     assert COMMENT not in frames[3].options
     assert b"lan7" in (tmp_path / "out.pcapng").read_bytes()
+
+
+def test_what_is_remembered_of_frames_does_not_grow(tmp_path: Path) -> None:
+    """Options of 20,000 frames, in several batches: only those of frames that may still come out are kept."""
+    _commented(tmp_path / "in.pcapng", "<", plain=20_000)
+    job = WireJob(Coalescer(), str(tmp_path / "out.pcapng"))
+    most = 0
+
+    def look(_reader: object) -> None:
+        nonlocal most
+        most = max(most, len(job._options))
+
+    job.play([str(tmp_path / "in.pcapng")], look)
+    assert most < 9000
+    frames = seen_in(tmp_path / "out.pcapng")
+    assert sum(frame.comment == "one of many" for frame in frames) == 20_000
 
 
 def test_interfaces_stay_what_they_were(tmp_path: Path) -> None:

@@ -120,14 +120,12 @@ def _leave(job: FinishJob, b: Batch, frame: Frame, why: i64) -> None:
     store64(at, load64(at) + 1)
     vnet = 0
     if why == WHOLE and job.judging and job.accepts & ACCEPT_CSUM:
-        d = layers_at(job.layers)
-        if d.outer_network == 0:
-            # RX-D-34, RX-D-35: the checksum was looked at, and the receiver need not do so again.
-            h = vnet_at(job.header)
-            clear_vnet(h)
-            h.flags = DATA_VALID
-            vnet = arena_take(b, TEMPLATE_BYTES)
-            store_vnet(vnet, h)
+        # RX-D-34, RX-D-35: the checksum, the outermost one, was looked at; the receiver need not do so again.
+        h = vnet_at(job.header)
+        clear_vnet(h)
+        h.flags = DATA_VALID
+        vnet = arena_take(b, TEMPLATE_BYTES)
+        store_vnet(vnet, h)
     emit(b, frame, frame.address, frame.len, vnet, why)
 
 

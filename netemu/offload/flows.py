@@ -116,7 +116,7 @@ def network_differs(flow: Flow, frame: i64, d: Layers) -> i64:
     # The second packet decides whether identifications stay or count up; only with DF may they stay.
     if flow.count == 1 and fragment & _DF and step == 0:
         flow.fixed_id = 1
-    return 1 if step != (0 if flow.fixed_id else flow.count & 0xFFFF) else 0
+    return 1 if step != (0 if flow.fixed_id else flow.count) else 0
 
 
 @kernel
