@@ -9,7 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from netemu.device.receive import BROKEN, RECEIVED, publish, receive_frame
-from netemu.device.steering import flow_learn, select_queue
+from netemu.device.rss import Rss
+from netemu.device.steering import Steerer, flow_learn, select_queue, steer
 from netemu.errors import ConfigError
 from netemu.virtio.features import FeatureSet
 from netemu.virtio.rss import HashConfig, RssConfig
@@ -261,6 +262,29 @@ def test_hcfg_v_01_reserved_bytes_that_are_set_are_refused() -> None:
     """HCFG-V-01, as the device sees it."""
     net = device(HASH_REPORT, pairs=1)
     assert not net.accepts(k.MQ_CLASS, k.HASH_CONFIG, struct.pack("<I4HB", ALL_V4, 0, 0, 0, 1, 40) + KEY)
+
+
+@given(
+    st.lists(st.tuples(st.integers(12, 80), st.integers(0, 255)), max_size=5),
+    st.integers(0, 500),
+    st.sampled_from([TCP, UDP, ICMP]),
+)
+@settings(max_examples=150, deadline=None)
+def test_compiled_steering_is_that_of_plain_python(changes: list[tuple[int, int]], number: int, protocol: int) -> None:
+    """RSS-D-01: queue, value and report of frames whole and damaged, both ways of running the same source."""
+    rss = Rss(net_config())
+    steerer = Steerer(rss, 4)
+    steerer.start(FeatureSet.of(RSS, HASH_REPORT, HASH_TUNNEL))
+    steerer.configure_rss(RssConfig(0x1FF, (3, 1, 2, 0), 2, 4, KEY))
+    steerer.configure_tunnels(0x1FF)
+    data = bytearray(flow(number, protocol=protocol))
+    for at, value in changes:
+        data[at % len(data)] = value
+    frame = Exact(bytes(data))
+    compiled = steer(steerer.state.address, frame.address, frame.size, 0)
+    found = rss.state.hash_value, rss.state.hash_report
+    plain = select_queue(steerer.state.address, frame.address, frame.size, 0)
+    assert (compiled, found) == (plain, (rss.state.hash_value, rss.state.hash_report))
 
 
 def test_without_the_feature_hash_config_does_not_exist() -> None:
