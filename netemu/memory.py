@@ -47,7 +47,7 @@ class Memory(Struct):
     """The region table that kernels translate with."""
 
     regions: i64
-    """Address of ``count`` `Region` structs."""
+    """Address of ``count`` `Region` structs, at least one: an empty one where there is no memory."""
     count: i64
     last: i64
     """Bytes from the first of them to the one that held the last address."""
@@ -85,13 +85,11 @@ def _translate_anew(memory: Memory, gpa: i64, size: i64) -> i64:
 @kernel
 def translate(memory: Memory, gpa: i64, size: i64) -> i64:
     """Return the host address of guest-physical ``gpa``, or 0 unless all ``size`` bytes lie in one region."""
-    if size < 0 or memory.count == 0:
-        return 0
     region = region_at(memory.regions + memory.last)
     offset = gpa - region.gpa
-    if 0 <= offset and size <= region.size - offset:
+    if 0 <= offset and 0 <= size <= region.size - offset:
         return region.host + offset
-    return 0 if memory.count == 1 else _translate_anew(memory, gpa, size)
+    return 0 if memory.count <= 1 else _translate_anew(memory, gpa, size)
 
 
 def signed(gpa: int) -> int:
@@ -129,8 +127,8 @@ class GuestMemory:
             raise NetemuError("guest memory is in use: its regions can be replaced when the device has been reset")
         blocks = [(gpa, _backing(gpa, backing)) for gpa, backing in regions]
         _check_layout([(gpa, block.size) for gpa, block in blocks])
-        table: StructArray[Region] = array_of(Region, len(blocks))
-        for row, (gpa, block) in zip(table, blocks, strict=True):
+        table: StructArray[Region] = array_of(Region, max(1, len(blocks)))
+        for row, (gpa, block) in zip(table, blocks, strict=False):
             row.gpa, row.size, row.host = signed(gpa), block.size, block.address
         self._blocks = blocks
         self._table = table

@@ -102,9 +102,11 @@ def test_the_region_of_the_last_address_is_only_a_hint(addresses: list[tuple[int
 
 
 def test_translate_without_regions() -> None:
-    memory = Memory()
-    assert translate(memory, 0, 0) == 0
-    assert translate(memory, 0x1000, 1) == 0
+    memory = GuestMemory(4096)
+    memory.replace_regions([])
+    for gpa, size in ((0, 0), (0, 1), (0x1000, 1), (DEFAULT_BASE, 1), (-1, 1), (I64_MIN, 0)):
+        assert translate(memory.struct, gpa, size) == 0
+        assert run_translate(memory.struct.address, gpa, size) == 0
 
 
 @given(st.integers(I64_MIN, I64_MAX), st.integers(I64_MIN, I64_MAX))

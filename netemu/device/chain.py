@@ -161,15 +161,16 @@ def next_chain(dq: DeviceQueue) -> Chain:
 @kernel
 def _append(dq: DeviceQueue, chain: Chain, address: i64, gpa: i64, length: i64) -> i64:
     """Append one stretch; 0, or -1 without room."""
-    if dq.segment_count >= SEGMENTS_MAX:
+    count = dq.segment_count
+    if count >= SEGMENTS_MAX:
         return -1 if dq.taken > 0 else break_queue(dq, CHAIN_TOO_LONG)
-    segment = segment_at(dq.segments + dq.segment_count * SEGMENT_SIZE)
+    dq.segment_count = count + 1
+    chain.count += 1
+    segment = segment_at(dq.segments + count * SEGMENT_SIZE)
     segment.address = address
     segment.gpa = gpa
     segment.length = length
     segment.writable = chain.writable
-    dq.segment_count += 1
-    chain.count += 1
     return 0
 
 

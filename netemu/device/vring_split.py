@@ -134,12 +134,18 @@ def split_publish(dq: DeviceQueue, count: i64) -> None:
 def split_flush(dq: DeviceQueue) -> None:
     """Publish the chains taken, each with the bytes written to it."""
     at = dq.chains
-    for n in range(dq.taken):
+    taken = dq.taken
+    index = dq.used_idx
+    descriptors = 0
+    for n in range(taken):
         chain = chain_at(at)
-        split_use(dq, n, chain.head, chain.written)
-        dq.descriptors_used += chain.descriptors
+        element = dq.used + USED_RING + USED_ELEM_SIZE * ((index + n) & (dq.num - 1))
+        store32(element, chain.head)
+        store32(element + USED_ELEM_LEN, chain.written)
+        descriptors += chain.descriptors
         at += CHAIN_SIZE
-    split_publish(dq, dq.taken)
+    dq.descriptors_used += descriptors
+    split_publish(dq, taken)
 
 
 @kernel
