@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from netemu.fates import Fate
 from netemu.skb import CHECKSUM_COMPLETE, CHECKSUM_NONE, CHECKSUM_PARTIAL, CHECKSUM_UNNECESSARY
 from netemu.stack import reason_words
-from netemu.trace import BufferEvent, SkbEvent
+from netemu.trace import BufferEvent, SentEvent, SkbEvent
+from netemu.virtio.net import GSO_NONE, flags_in_words, gso_in_words
 from netemu.ways import Lost
 
 PREFIX = "netemu: "
@@ -81,3 +82,19 @@ def lost_in_words(lost: Sequence[Lost]) -> list[str]:
     if len(lost) > _LOST_SHOWN:
         lines.append(f"{PREFIX}{len(lost) - _LOST_SHOWN} more frames were dropped here")
     return lines
+
+
+def sent_in_words(event: SentEvent) -> str:
+    """How a frame that the guest sent lay in the ring, what its header asked for, and whether the device was told."""
+    plural = "s" if event.descriptors != 1 else ""
+    where = f"#{event.head} {event.size} B at {event.gpa:#x}, {event.descriptors} descriptor{plural}"
+    parts = [f"sent on queue {event.queue}: {where}", f"header {flags_in_words(event.flags)}"]
+    if event.flags:
+        parts[-1] += f", checksum from {event.csum_start} at +{event.csum_offset}"
+    if event.gso_type != GSO_NONE:
+        gso = gso_in_words(event.gso_type)
+        parts.append(f"GSO {gso}, segments of {event.gso_size} B, headers {event.hdr_len} B")
+    parts.append("with a kick" if event.kick else "without a kick")
+    if event.outcome:
+        parts.append("the device refused it")
+    return PREFIX + "; ".join(parts)

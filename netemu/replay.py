@@ -8,10 +8,17 @@ from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
 from netemu.capture import CaptureReader, CaptureWriter, InterfaceInfo, InterfaceStatistics, Sink
-from netemu.capture.formats import ENHANCED_HEADER, EPB_DROPCOUNT, FLAG_INBOUND, LINKTYPE_ETHERNET, LINKTYPE_USER0
+from netemu.capture.formats import (
+    ENHANCED_HEADER,
+    EPB_DROPCOUNT,
+    FLAG_INBOUND,
+    FLAG_OUTBOUND,
+    LINKTYPE_ETHERNET,
+    LINKTYPE_USER0,
+)
 from netemu.capture.frames import FrameBatch
 from netemu.capture.options import unpack_options
-from netemu.capture.ring import RingPrefix
+from netemu.capture.ring import RING_TRANSMIT, RingPrefix
 from netemu.capture.sink import SINK_NONE, SINK_PCAPNG
 from netemu.capture.writer import kind_of_path
 from netemu.control import Settings
@@ -26,6 +33,8 @@ from netemu.offload import Coalescer, Finisher, pour
 from netemu.offload.coalesce import coalesce
 from netemu.offload.finish import finish
 from netemu.offload.report import finishing, merging
+from netemu.sending import Role
+from netemu.sent_capture import SentCapture, Tap, which_tap
 from netemu.trace import SkbEvent, TraceBuffers
 from netemu.ways import Ways
 
@@ -57,6 +66,8 @@ class ReplayOptions:
     for several of the input.
     Allocations fail by the rules of ``pressure``, and things go wrong by those of ``quirks``: see `netemu.nic.Nic`.
     ``settings`` are made once the driver is up.
+    ``guest`` says what the guest does: it is a "sink", it "reflect"s what it receives, or it "send"s the frames itself,
+    one kick for ``xmit_more`` of them. ``tap`` chooses what a capture holds, see `netemu.sent_capture`.
     """
 
     mode: Mode = "mergeable"
@@ -82,6 +93,9 @@ class ReplayOptions:
     pressure: tuple[str, ...] = ()
     quirks: tuple[str, ...] = ()
     settings: Settings = Settings()  # noqa: RUF009 - it cannot be changed
+    guest: Role = "sink"
+    tap: Tap | None = None
+    xmit_more: int = 1
 
 
 class Replay(Job):
@@ -107,6 +121,11 @@ class Replay(Job):
             raise ConfigError("frames that the host merges need offloads of a host: say both")
         if options.loop < 1 or (options.limit is not None and options.limit < 0):
             raise ConfigError("loop is at least 1, and limit is not negative")
+        if options.guest == "send" and options.offloads != "as-is":
+            raise ConfigError(
+                "offloads of a host are for frames that arrive, and nothing arrives at a guest that sends"
+            )
+        tap = which_tap(options.guest, options.tap, None if output is None else kind or kind_of_path(output))
         super().__init__(options.loop)
         self.options = options
         self.nic = Nic(
@@ -127,6 +146,8 @@ class Replay(Job):
             pressure=options.pressure,
             quirks=options.quirks,
             settings=options.settings,
+            guest=options.guest,
+            xmit_more=options.xmit_more,
         )
         if options.offloads == "host":
             load_together(finish, *([coalesce] if options.host_gro else []))
@@ -145,7 +166,9 @@ class Replay(Job):
         self._trace = TraceBuffers(_TRACE_EVENTS, _TRACE_BYTES) if self._journey else TraceBuffers()
         self._ways = Ways(in_order=not options.gro or self._ring)
         self._sink = self._make_sink()
-        self.nic.attach(self._sink, self._trace, at_ring=self._ring)
+        self.nic.attach(self._sink if tap != "tx" else Sink(kind=SINK_NONE), self._trace, at_ring=self._ring)
+        self._tap = tap
+        self._sent = self._make_sent_capture() if options.guest != "sink" else None
 
     def _interface(self) -> InterfaceInfo:
         o = self.options
@@ -163,6 +186,14 @@ class Replay(Job):
         kind = SINK_PCAPNG if self._ring else SINK_NONE
         return Sink(kind=kind, buffer=self._ring_buffer.address, size=self._ring_buffer.size)
 
+    def _make_sent_capture(self) -> SentCapture:
+        """What empties the device's egress; frames are written by it, or by the loop where the ring is captured."""
+        written = self._writer is not None and self._tap != "rx"
+        if self._ring and written:
+            self.nic.tap_sent(self._sink)
+        writer = self._writer if written and not self._ring else None
+        return SentCapture(self.nic, writer, comments=self._journey, in_order=self._tap == "both")
+
     @property
     def _over(self) -> bool:
         limit = self.options.limit
@@ -177,7 +208,10 @@ class Replay(Job):
         self._note_times(batch, count)
         if self._finisher is not None:
             self._finisher.job.accepts = self.nic.accepts
-        pour(self._stages, batch.address, count, self._arrive)
+        if self.options.guest == "send":
+            self.nic.sending.pass_down(batch.address, count, self._arrive)
+        else:
+            pour(self._stages, batch.address, count, self._arrive)
 
     def _arrive(self, address: int, count: int, _notes: int) -> None:
         """Let frames reach the device."""
@@ -191,7 +225,9 @@ class Replay(Job):
             done = step()
             if self._journey:
                 self._take_trace()
-            elif self._writer is not None and not done:
+            if self._sent is not None:
+                self._sent.take()
+            if self._writer is not None and not done and not self._journey:
                 self._writer.flush()
 
     def _catch_up(self) -> None:
@@ -225,9 +261,11 @@ class Replay(Job):
         """Write what the trace holds, each frame with its comment."""
         trace = self._trace.struct
         self._ways.take(self._trace, self.nic.guest.take_fates())
+        if self._sent is not None:
+            self._sent.note(self._trace)
         if self._ring:
             self._write_ring_frames()
-        else:
+        elif self._tap != "tx":
             for skb in self._trace.skbs[: trace.skb_count]:
                 self._write_skb(skb)
         self._trace.clear()
@@ -265,14 +303,20 @@ class Replay(Job):
             options = dict(unpack_options(data[frame + caplen + (-caplen & 3) : at + size - 4], "<"))
             at += size
             prefix = RingPrefix.unpack(record)
+            outbound = self._sent is not None and prefix.flags & RING_TRANSMIT
+            comments = (
+                self._sent.comments_of(prefix.frame_id)
+                if self._sent is not None and outbound
+                else self._comments(prefix.queue, prefix.frame_id, None)
+            )
             self._writer.write(
                 record,
                 high << 32 | low,
                 wire_len,
                 queue=prefix.queue,
                 frame_id=prefix.frame_id,
-                flags=FLAG_INBOUND,
-                comments=self._comments(prefix.queue, prefix.frame_id, None),
+                flags=FLAG_OUTBOUND if outbound else FLAG_INBOUND,
+                comments=comments,
                 drops=int.from_bytes(options.get(EPB_DROPCOUNT, b""), "little"),
             )
 
@@ -302,6 +346,20 @@ class Replay(Job):
             "quirks": nic.quirks_fired,
             "made_up": nic.made_up,
             "offloads": self._offloads(),
+            "sent": self._sent_figures(),
+        }
+
+    def _sent_figures(self) -> dict[str, Any]:
+        """What the guest sent, empty for one that does not."""
+        if self._sent is None:
+            return {}
+        nic = self.nic
+        return {
+            "frames": nic.engine.sent_out,
+            "bytes": nic.engine.sent_bytes,
+            "queues": nic.send_counters(),
+            "stack": finishing(nic.sending.above if self.options.guest == "send" else nic.sending.segmenting),
+            "wire": finishing(nic.sending.wire),
         }
 
     def _offloads(self) -> dict[str, Any]:

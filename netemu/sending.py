@@ -106,12 +106,13 @@ class Sending:
         """The guest's stack: frames are judged, as captures say nothing of what is left to do."""
         self.wire = Finisher(mtu=device.config.mtu, judging=False)
         """Behind the device."""
-        self._segments = Finisher(mtu=driver.vi.mtu, accepts=accepts, judging=False)
+        self.segmenting = Finisher(mtu=driver.vi.mtu, accepts=accepts, judging=False)
+        """skb_gso_segment: what the stack cuts of what it was to send on as one."""
         self._segment_frame = allocate(FRAME_SIZE + HDR_LEN_MAX)
         load_together(transmit_turn, finish)
         engine.egress = self.egress.struct.address
         engine.finish = hook(finish)
-        engine.finish_job = self._segments.job.address
+        engine.finish_job = self.segmenting.job.address
         engine.segment_frame = self._segment_frame.address
         engine.turn = hook(transmit_turn)
         device.steering.learn()

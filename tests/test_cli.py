@@ -74,7 +74,7 @@ def test_help_and_wrong_arguments_load_nothing_heavy() -> None:
 
 WRONG = {
     "unknown command": (["frobnicate"], 2, "No such command 'frobnicate' (try 'netemu --help')"),
-    "unknown option": (["replay", BASICS, "--bogus"], 2, "No such option '--bogus'"),
+    "unknown option": (["replay", BASICS, "--xyzzy"], 2, "No such option '--xyzzy'"),
     "no input": (["replay"], 2, "Missing argument 'IN...' (try 'netemu replay --help')"),
     "no file to show": (["show"], 2, "Missing argument 'FILE' (try 'netemu show --help')"),
     "mode": (["replay", BASICS, "--mode", "fast"], 2, "'fast' is not one of 'mergeable', 'small', 'big'"),

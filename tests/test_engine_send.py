@@ -272,6 +272,25 @@ def test_a_sender_has_an_account() -> None:
     assert nic.dropped == {"no_memory": 4}
 
 
+@pytest.mark.parametrize("kernel", ERAS)
+def test_a_sender_that_waits_for_memory_has_its_promised_frames_sent(kernel: str) -> None:
+    """Kicked by the fourth of them only if a fifth does not come: the batch is ended."""
+    nic = Nic(features="" if kernel == "linux-4.19" else TSO, burst=100, xmit_more=100, guest="send", driver=kernel)
+    frames = [ipv4(segment(bytes(60000)), TCP) if kernel != "linux-4.19" else plain(1514, n) for n in range(30)]
+    wire = Wire(frames)
+    sent: list[SentFrame] = []
+
+    def arrive(address: int, count: int, _notes: int) -> None:
+        nic.arrive(address, count)
+        while not nic.run():
+            nic.take_sent(sent, finished=False)
+
+    nic.sending.pass_down(wire.address, wire.count, arrive)
+    nic.take_sent(sent, finished=False)
+    assert nic.dropped == {}
+    assert len(sent) == 30
+
+
 # Queues, kicks, batches.
 
 

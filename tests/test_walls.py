@@ -45,7 +45,7 @@ MAY_IMPORT = {
 # These join the parts, and may import all that does not import them.
 JOINTS = {
     "__init__", "__main__", "cli", "control", "engine", "explain", "guest", "journey", "lanes", "nic", "quirk_list",
-    "replay", "sending", "wire",
+    "replay", "sending", "sent_capture", "wire",
 }  # fmt: skip
 
 # Packages that only one part may import.

@@ -7,6 +7,7 @@ from typing import Any
 import click
 
 from netemu.cli.jobs import announce_compilation, check_files, columns, play, stage_in_words, wrapped
+from netemu.cli.sent import sent_in_words
 
 
 @click.command(
@@ -127,6 +128,24 @@ from netemu.cli.jobs import announce_compilation, check_files, columns, play, st
     multiple=True,
     help="What goes wrong on purpose: see 'netemu quirks', as in 'chain-loop:at=1000,count=1'.",
 )
+@click.option(
+    "--guest",
+    type=click.Choice(["sink", "reflect", "send"]),
+    default="sink",
+    show_default=True,
+    help="The guest takes frames, sends each back with addresses swapped, or sends IN itself.",
+)
+@click.option(
+    "--tap", type=click.Choice(["rx", "tx", "both"]), help="What OUT holds: received or sent frames, or both."
+)
+@click.option(
+    "--xmit-more",
+    metavar="N",
+    type=click.IntRange(1),
+    default=1,
+    show_default=True,
+    help="Frames the guest sends for each kick.",
+)
 @click.option("--journey", is_flag=True, help="Comment each frame with the way it took (pcapng).")
 @click.option("--gro", is_flag=True, help="The guest merges TCP segments of a flow that come in one poll (GRO).")
 @click.option("--json", "as_json", is_flag=True, help="Print the figures as one JSON object.")
@@ -158,6 +177,9 @@ def replay(
     host_gro: bool,
     pressure: tuple[str, ...],
     quirks: tuple[str, ...],
+    guest: Any,
+    tap: Any,
+    xmit_more: int,
     journey: bool,
     gro: bool,
     as_json: bool,
@@ -204,6 +226,9 @@ def replay(
         pressure=pressure,
         quirks=quirks,
         settings=settings,
+        guest=guest,
+        tap=tap,
+        xmit_more=xmit_more,
     )
     job = Replay(options, output)
     play(job, inputs, output, job.summary, _in_words, as_json=as_json)
@@ -230,6 +255,7 @@ def _in_words(figures: dict[str, Any]) -> str:
     lines.append("queue" + "".join(f"{name:>12}" for name in titles))
     for n, queue in enumerate(figures["queues"]):
         lines.append(f"{n:>5}" + "".join(f"{queue[name]:>12}" for name in titles))
+    lines += sent_in_words(figures["sent"])
     for name, times in figures["quirks"].items():
         lines.append(f"quirk {name}: {times:,} times")
     if figures["made_up"]:

@@ -157,6 +157,17 @@ def virtnet_kick(sq: SendQueue) -> None:
 
 
 @kernel
+def _kick_and_listen(sq: SendQueue) -> None:
+    """End a batch: kick, and with TX NAPI have the device interrupt when it is done with most of it."""
+    virtnet_kick(sq)
+    vq = virtqueue_at(sq.vq)
+    napi = napi_at(sq.napi)
+    reclaims = era_at(vi_at(sq.vi).era).tx_reclaims_in_xmit
+    if napi.weight > 0 and reclaims == 0 and virtqueue_enable_cb_delayed(vq) == 0:
+        virtqueue_napi_schedule(napi, vq)
+
+
+@kernel
 def start_xmit(sq: SendQueue, address: i64, xmit_more: i64) -> None:
     """Send an skb: it belongs to the queue from here on, and is freed here if the ring refuses it."""
     vq = virtqueue_at(sq.vq)
@@ -183,9 +194,15 @@ def start_xmit(sq: SendQueue, address: i64, xmit_more: i64) -> None:
             if sq.stopped == 0:
                 virtqueue_disable_cb(vq)
     if xmit_more == 0 or sq.stopped != 0:
-        virtnet_kick(sq)
-        if use_napi and era.tx_reclaims_in_xmit == 0 and virtqueue_enable_cb_delayed(vq) == 0:
-            virtqueue_napi_schedule(napi, vq)
+        _kick_and_listen(sq)
+
+
+@kernel
+def end_batch(sq: SendQueue) -> None:
+    """Do what the frame would have done that was promised with ``xmit_more`` and never came."""
+    if napi_at(sq.napi).weight > 0 and era_at(vi_at(sq.vi).era).tx_reclaims_in_xmit != 0:
+        _reclaim(sq, virtqueue_at(sq.vq), 1)
+    _kick_and_listen(sq)
 
 
 @kernel

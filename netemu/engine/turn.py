@@ -13,7 +13,7 @@ from netemu.device.transmit import BROKEN, NO_ROOM, TAKEN, TransmitSide, give_ba
 from netemu.device.transmit_header import ACCEPTED, NOT_NEGOTIATED
 from netemu.driver.netdev import dev_watchdog
 from netemu.driver.qdisc import qdisc_run
-from netemu.driver.transmit import skb_xmit_done, virtnet_kick, virtnet_poll_tx
+from netemu.driver.transmit import end_batch, skb_xmit_done, virtnet_poll_tx
 from netemu.driver.virtio_ring import virtqueue_at
 from netemu.driver.virtnet import SQ_SIZE, TAG_SIZE, SendQueue, napi_at, sq_at, tag_at, vi_at
 from netemu.engine.outgoing import book_drop
@@ -99,8 +99,8 @@ def transmit_turn(address: i64) -> i64:
     for n in range(e.queues):
         sq = sq_at(vi.sq + n * SQ_SIZE)
         if virtqueue_at(sq.vq).num_added != 0:
-            # The frame that was promised with xmit_more was dropped on its way: nobody else will kick.
-            virtnet_kick(sq)
+            # The frame that was promised with xmit_more was dropped on its way, or its sender waits for memory.
+            end_batch(sq)
     moved = 1
     for _ in range(ROUNDS):
         if moved == 0:
