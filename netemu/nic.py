@@ -24,6 +24,7 @@ from netemu.driver.features import MODE_NAMES, SUPPORTED, choose, receive_mode
 from netemu.driver.outgoing import memory_for_sending
 from netemu.driver.probe import VirtioNet
 from netemu.engine.extras import FOREVER, interrupt, send_calls
+from netemu.engine.turn import send_calls_for_sent
 from netemu.errors import ConfigError
 from netemu.frame import FRAME_SIZE, Frame, frame_at
 from netemu.guest import Guest
@@ -353,10 +354,17 @@ class Nic:
         if self.device.settle():
             self.take_interrupts()
         done = self.run()
-        if done and self.engine.signal and send_calls(self.engine, FOREVER):
+        if done and self.engine.signal and self._send_calls():
             self.engine.softirq = 1
             return self.run()
         return done
+
+    def _send_calls(self) -> bool:
+        """Nothing comes for a while: calls that are held back are sent, whenever they are due."""
+        sent = send_calls(self.engine, FOREVER)
+        if self.engine.turn:
+            sent |= send_calls_for_sent(self.engine, FOREVER)
+        return bool(sent)
 
     def receive(self, frames: Iterable[bytes | Any], tstamp: int = 0) -> list[ReceivedSkb]:
         """Bring frames (bytes, or scapy packets) to the guest at time ``tstamp`` (ns); the skbs that come up.

@@ -222,6 +222,27 @@ def test_the_driver_s_own_moderation_changes_the_device_s_parameters() -> None:
     assert nic.device.coalescing.get_queue(0) == held
 
 
+def sending(frames: int, usecs: int, **options: Any) -> Nic:
+    return Nic(burst=1, settings=Settings(coalesce={"tx-frames": frames, "tx-usecs": usecs}), **options)
+
+
+def test_calls_for_frames_that_were_sent_are_held_back_too() -> None:
+    """COAL-D-10, COAL-D-11: eight frames to a call; each is freed in the end, and none waits for ever."""
+    frames = [frame(OTHER, size=60 + n) for n in range(64)]
+    for nic, calls in ((sending(0, 0, features="-EVENT_IDX"), 64), (sending(8, 1000, features="-EVENT_IDX"), 8)):
+        assert [each.data for each in nic.send(frames)] == frames
+        assert nic.device.queues[1].notifications == calls
+        assert nic.driver.rings[1].num_free == nic.driver.rings[1].num
+
+
+def test_a_sender_that_waits_for_room_does_not_wait_for_a_call_held_back() -> None:
+    """A ring of 32, and calls after 1000 frames or a second."""
+    frames = [frame(OTHER, size=60 + n) for n in range(100)]
+    nic = sending(1000, 1_000_000, queue_size=32)
+    assert [each.data for each in nic.send(frames)] == frames
+    assert nic.dropped == {}
+
+
 # Statistics.
 
 
@@ -238,6 +259,16 @@ def test_the_device_s_statistics_agree_with_what_happened() -> None:
     # Receive mode (three commands), the query in probe, and this one.
     assert stats["cq"] == {"command_num": 5, "ok_num": 5}
     assert Nic().control.device_stats() == {}
+
+
+def test_frames_that_were_sent_are_in_the_device_s_statistics() -> None:
+    """A card that only receives has no send side to count."""
+    nic = Nic(features="+CTRL_VQ,+DEVICE_STATS,+CSUM")
+    nic.send([udp(port) for port in range(1024, 1034)])
+    stats = nic.control.device_stats()["tx0"]
+    assert (stats["tx_packets"], stats["tx_bytes"], stats["tx_drops"]) == (10, 600, 0)
+    assert (stats["tx_csum_none"], stats["tx_needs_csum"]) == (10, 0)
+    assert stats["tx_notifications"] == nic.driver.send_queues[0].kicks > 0
 
 
 def test_frames_for_which_there_is_no_buffer_are_overruns() -> None:

@@ -7,7 +7,8 @@ interrupt schedules the queue's NAPI, which runs in the same turn.
 
 from __future__ import annotations
 
-from netemu.device.queue import DeviceQueue, device_queue_at, disable_kicks, enable_kicks, take_kick
+from netemu.device.coalesce import MODERATION_SIZE
+from netemu.device.queue import DeviceQueue, device_queue_at, disable_kicks, enable_kicks, flush, take_kick
 from netemu.device.steering import flow_learn
 from netemu.device.transmit import BROKEN, NO_ROOM, TAKEN, TransmitSide, give_back, take_frame, transmit_side_at
 from netemu.device.transmit_header import ACCEPTED, NOT_NEGOTIATED
@@ -16,11 +17,12 @@ from netemu.driver.qdisc import qdisc_run
 from netemu.driver.transmit import end_batch, skb_xmit_done, virtnet_poll_tx
 from netemu.driver.virtio_ring import virtqueue_at
 from netemu.driver.virtnet import SQ_SIZE, TAG_SIZE, SendQueue, napi_at, sq_at, tag_at, vi_at
+from netemu.engine.extras import FOREVER
 from netemu.engine.outgoing import book_drop
 from netemu.engine.sent_taps import room_for_sent, tap_sent
 from netemu.engine.state import DONE, FLUSH, QUEUE_PAIR, TRANSMIT, Engine, engine_at
 from netemu.frame import FRAME_SIZE, frame_at
-from netemu.jit import entry, i64, kernel
+from netemu.jit import call4, entry, i64, kernel
 from netemu.reasons import TX_MALFORMED, TX_NOT_NEGOTIATED
 from netemu.virtio.notify import doorbell_at
 
@@ -48,6 +50,43 @@ def _note(e: Engine, dq: DeviceQueue, sq: SendQueue, side: TransmitSide, queue: 
 
 
 @kernel
+def _interrupt(e: Engine, queue: i64) -> None:
+    """The device has called the driver of a transmit queue: the interrupt is there at once."""
+    dq = device_queue_at(e.device_queues + queue * QUEUE_PAIR + TRANSMIT)
+    doorbell_at(dq.doorbell).call = 0
+    skb_xmit_done(sq_at(vi_at(e.vi).sq + queue * SQ_SIZE))
+
+
+@kernel
+def _signal(e: Engine, queue: i64, packets: i64, now: i64) -> i64:
+    """Tell coalescing of packets given back on a transmit queue, or of time gone by (0); 1 if it called the driver."""
+    dq = e.device_queues + queue * QUEUE_PAIR + TRANSMIT
+    return call4(e.signal, dq, e.moderations + (2 * queue + 1) * MODERATION_SIZE, packets, now)
+
+
+@kernel
+def _give_back(e: Engine, dq: DeviceQueue, queue: i64) -> i64:
+    """`netemu.device.transmit.give_back`, the call held back where that was asked for; 1 if the driver was called."""
+    if e.signal == 0:
+        return give_back(dq)
+    packets = dq.taken
+    if packets > 0:
+        flush(dq)
+    return _signal(e, queue, packets, vi_at(e.vi).now)
+
+
+@kernel
+def send_calls_for_sent(e: Engine, now: i64) -> i64:
+    """Send the calls of transmit queues that are held back and due by ``now``; 1 if there was any."""
+    sent = 0
+    for n in range(e.queues):
+        if _signal(e, n, 0, now) != 0:
+            _interrupt(e, n)
+            sent = 1
+    return sent
+
+
+@kernel
 def _serve(e: Engine, queue: i64) -> i64:
     """The device takes all that is on a transmit queue; FLUSH if there is more than the taps have room for."""
     dq = device_queue_at(e.device_queues + queue * QUEUE_PAIR + TRANSMIT)
@@ -63,9 +102,8 @@ def _serve(e: Engine, queue: i64) -> i64:
         if got == TAKEN:
             _note(e, dq, sq, side, queue)
             continue
-        if give_back(dq) != 0:
-            doorbell_at(dq.doorbell).call = 0
-            skb_xmit_done(sq)
+        if _give_back(e, dq, queue) != 0:
+            _interrupt(e, queue)
         if got == NO_ROOM:
             return FLUSH
         if got == BROKEN or enable_kicks(dq, 0) <= 0:
@@ -95,6 +133,9 @@ def transmit_turn(address: i64) -> i64:
     vi = vi_at(e.vi)
     side = transmit_side_at(e.egress)
     dev_watchdog(vi)
+    if e.signal != 0:
+        # While a sender waits for room, whatever time it takes goes by.
+        send_calls_for_sent(e, FOREVER if e.waited != 0 else vi.now)
     e.unkicked = 0
     for n in range(e.queues):
         sq = sq_at(vi.sq + n * SQ_SIZE)
