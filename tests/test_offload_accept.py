@@ -243,6 +243,15 @@ def test_what_a_sender_says_beyond_its_offloads_is_not_handed_on() -> None:
     assert made.vnet == header(NEEDS_CSUM, start=34, offset=16)
 
 
+@pytest.mark.parametrize("kind", LARGE)
+def test_the_outer_network_offset_is_not_used(kind: str) -> None:
+    """RX-D-16: nobody negotiates OUT_NET_HEADER; the field stays zero, also where a sender's header had something."""
+    assert {it.vnet[24:] for it in made_for(GUEST, kind)} == {bytes(8)}
+    vnet = header(NEEDS_CSUM, TCPV4, size=1000, start=34, offset=16)
+    (made,) = finished(Given(LARGE["tso4"], vnet[:24] + b"\x0e" + bytes(7)), accepts=accepts_from_features(GUEST))
+    assert made.vnet[24:] == bytes(8)
+
+
 def test_every_guest_offload_is_on_after_negotiation() -> None:
     """OFFL-D-01: and a later mask replaces it as a whole. OFFL-V-01: a bit that was not negotiated changes nothing."""
     assert accepts_from_features(GUEST) == accepts_from_features(GUEST, offload_mask(GUEST))
