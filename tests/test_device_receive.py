@@ -228,6 +228,22 @@ def test_frames_of_64_kib_over_buffers_of_1536() -> None:
     assert hand.content(parts, 65561) == header(12, 43) + frame
 
 
+@pytest.mark.parametrize("kind", [Hand, PackedHand])
+def test_the_largest_ring_full_of_one_byte_buffers_holds_one_frame(kind: type[AnyHand]) -> None:
+    """SPLIT-B-02, PACK-B-10: 32768 chains for one frame, header and all, and one used entry each."""
+    hand = kind(*MERGEABLE, num=32768, size=3 << 20)
+    gpa = hand.memory.reserve(32768, 1)
+    for n in range(32768):
+        hand.rx.post(Part(gpa + n, 1))
+    frame = pattern(32768 - 12)
+    assert arrive(hand, frame) == r.RECEIVED
+    assert hand.memory.read(gpa, 32768) == header(12, 32768) + frame
+    used = hand.rx.take_used()
+    assert len(used) == 32768
+    assert {length for _, length in used} == {1}
+    assert arrive(hand, b"") == r.NO_BUFFERS
+
+
 # When it does not fit.
 
 
