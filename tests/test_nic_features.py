@@ -215,6 +215,12 @@ def test_replay_in_a_packed_ring_delivers_the_same(tmp_path: Path) -> None:
     assert (tmp_path / "split.pcap").read_bytes() == (tmp_path / "packed.pcap").read_bytes()
 
 
+def test_the_report_says_which_rings() -> None:
+    packed = netemu("replay", BASICS, "--ring", "packed", "--queue-size", "100").stdout.decode()
+    assert "linux-7.0, mergeable buffers, packed rings of 100" in packed
+    assert "mergeable buffers, rings of 256" in netemu("replay", BASICS).stdout.decode()
+
+
 def test_features_that_start_with_a_minus() -> None:
     assert "EVENT_IDX" not in str(figures("--features=-EVENT_IDX")["features"])
     assert "EVENT_IDX" not in str(figures("--features", "-EVENT_IDX")["features"])

@@ -250,7 +250,8 @@ def _in_words(figures: dict[str, Any]) -> str:
     lines.append(f"time         {figures['seconds']:>13.3f} s {rate:>17,} frames/s")
     if figures["interrupted"]:
         lines.append("interrupted: the figures and the capture end where it stopped")
-    lines += ["", f"{figures['driver']}, {figures['mode']} buffers, rings of {figures['queue_size']}"]
+    rings = "packed rings" if "RING_PACKED" in figures["features"] else "rings"
+    lines += ["", f"{figures['driver']}, {figures['mode']} buffers, {rings} of {figures['queue_size']}"]
     titles = ("packets", "buffers", "descriptors", "interrupts", "polls", "refills")
     lines.append("queue" + "".join(f"{name:>12}" for name in titles))
     for n, queue in enumerate(figures["queues"]):
