@@ -11,6 +11,7 @@ from netemu.offload import Coalescer, Why
 from tests.offload_kit import (
     ACK,
     CWR,
+    DATA_VALID,
     ECE,
     ECN,
     FIN,
@@ -262,6 +263,15 @@ def test_a_checksum_that_its_header_calls_unfinished_is_no_obstacle() -> None:
     vnet = header(NEEDS_CSUM, start=34, offset=16)
     (made,) = merged(*(Given(segment(n, check=PSEUDO), vnet) for n in range(3)))
     assert made.vnet == header(NEEDS_CSUM, TCPV4, size=SIZE, start=34, offset=16, hdr_len=54)
+
+
+def test_a_frame_that_waited_alone_keeps_its_header() -> None:
+    """Unfinished, or verified by somebody; and an unfinished one whose header does not say so joins nothing."""
+    unfinished, valid = header(NEEDS_CSUM, start=34, offset=16, hdr_len=54), header(DATA_VALID)
+    made = merged(Given(segment(0, check=PSEUDO), unfinished), Given(segment(0, ports=(1, 2)), valid), buckets=1)
+    assert [it.vnet for it in made] == [unfinished, valid]
+    frames = [Given(segment(n, check=PSEUDO), valid) for n in range(2)]
+    assert [(it.data, it.vnet) for it in merged(*frames)] == [(it.data, valid) for it in frames]
 
 
 def test_a_packet_ends_at_64_kb() -> None:

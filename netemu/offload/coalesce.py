@@ -56,7 +56,7 @@ from netemu.offload.flows import (
     udp_ends,
     udp_joins,
 )
-from netemu.offload.judge import PARTIAL, RIGHT, checksum_state
+from netemu.offload.judge import PARTIAL, RIGHT, checksum_state, name_checksum
 from netemu.offload.reasons import (
     NEVER_MERGED,
     NO_CHECKSUM,
@@ -134,9 +134,17 @@ def _send_up(job: CoalesceJob, b: Batch, flow: Flow) -> None:
     memcpy(address, flow.bytes, flow.len)
     flow.used = 0
     vnet = 0
-    if flow.count > 1:
-        d = layers_at(job.held)
-        _held_layers(flow, d)
+    d = layers_at(job.held)
+    _held_layers(flow, d)
+    if flow.count == 1 and flow.flags != 0:
+        h = vnet_at(job.header)
+        clear_vnet(h)
+        h.flags = flow.flags
+        if h.flags & NEEDS_CSUM:
+            name_checksum(d, h)
+        vnet = arena_take(b, TEMPLATE_BYTES)
+        store_vnet(vnet, h)
+    elif flow.count > 1:
         if d.version == 4:
             set_ipv4_length(address, d.network, 20, flow.len - d.network)
         else:
@@ -201,7 +209,7 @@ def _oldest(job: CoalesceJob, first: i64, count: i64) -> i64:
 
 
 @kernel
-def _hold(job: CoalesceJob, b: Batch, bucket: i64, frame: Frame, d: Layers) -> None:
+def _hold(job: CoalesceJob, b: Batch, bucket: i64, frame: Frame, d: Layers, flags: i64) -> None:
     """GRO_HELD: the frame waits in its bucket, if need be in the place of the oldest."""
     first = bucket * FLOWS_PER_BUCKET
     place = 0
@@ -226,6 +234,7 @@ def _hold(job: CoalesceJob, b: Batch, bucket: i64, frame: Frame, d: Layers) -> N
     flow.transport = d.transport
     flow.payload = d.payload
     flow.protocol = d.protocol
+    flow.flags = flags
     flow.count = 1
     flow.size = d.end - d.payload
     flow.fixed_id = 0
@@ -270,10 +279,9 @@ def _fit(job: CoalesceJob, frame: Frame, d: Layers, h: VnetHeader) -> i64:
         alone = 1
     if has_checksum(address, d) == 0:
         return NO_CHECKSUM
-    unfinished = 0
+    clear_vnet(h)
     if frame.vnet != 0:
         load_vnet(frame.vnet, h)
-        unfinished = 1
         if h.gso_type != GSO_NONE:
             alone = 1
     if alone:
@@ -283,7 +291,7 @@ def _fit(job: CoalesceJob, frame: Frame, d: Layers, h: VnetHeader) -> i64:
         return MAY_MERGE
     if state == PARTIAL:
         # From a wire it cannot come, unless its header says so.
-        return MAY_MERGE if unfinished else ALONE
+        return MAY_MERGE if h.flags & NEEDS_CSUM else ALONE
     return WRONG_CHECKSUM
 
 
@@ -303,10 +311,12 @@ def _receive(job: CoalesceJob, b: Batch, frame: Frame) -> None:
     """dev_gro_receive."""
     d = layers_at(job.layers)
     address = frame.address
-    what = _fit(job, frame, d, vnet_at(job.header))
+    h = vnet_at(job.header)
+    what = _fit(job, frame, d, h)
     if what < MAY_MERGE:
         _pass_by(job, b, frame, what)
         return
+    flags = h.flags
     is_tcp = d.protocol == TCP
     bucket = _bucket(job, address, d)
     waiting = _find(job, bucket, address, d)
@@ -321,7 +331,7 @@ def _receive(job: CoalesceJob, b: Batch, frame: Frame) -> None:
     if what == ALONE or (is_tcp and tcp_waits(address, d) == 0):
         _pass_by(job, b, frame, WHOLE)
         return
-    _hold(job, b, bucket, frame, d)
+    _hold(job, b, bucket, frame, d, flags)
 
 
 @kernel

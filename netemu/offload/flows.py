@@ -52,6 +52,8 @@ class Flow(Struct):
     transport: i64
     payload: i64
     protocol: i64
+    flags: i64
+    """Those of the first packet's virtio-net header, 0 where it brought none."""
     count: i64
     """Packets in it."""
     size: i64
