@@ -1,11 +1,26 @@
-"""What a guest has turned on beside its driver: GRO, and the log of what became of frames that did not come up."""
+"""What a guest has turned on beside its driver: GRO, XDP, and the log of what became of frames that did not come up."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from netemu.driver.probe import VirtioNet
+from netemu.driver.xdp_set import VirtnetXdp
 from netemu.fates import Fate, Fates
 from netemu.gro import GroState, gro_at, napi_gro_flush, napi_gro_receive
 from netemu.jit import hook, load_together
+from netemu.xdp import XdpProgram
+
+
+@dataclass(frozen=True, slots=True)
+class Redirected:
+    """A frame that an XDP program redirected: its number, time (ns), receive queue, the target it named, its bytes."""
+
+    frame_id: int
+    tstamp: int
+    queue: int
+    target: int
+    data: bytes
 
 
 class Guest:
@@ -17,6 +32,8 @@ class Guest:
         self._fates: list[Fates] = []
         self._gro: list[GroState] = []
         self.gro = gro
+        self.xdp: VirtnetXdp | None = None
+        """There once a program was attached."""
         if gro:
             self._turn_gro_on()
 
@@ -31,6 +48,26 @@ class Guest:
             )
             rq.gro, rq.gro_receive, rq.gro_flush = state.address, hook(napi_gro_receive), hook(napi_gro_flush)
             self._gro.append(state)
+
+    def attach_xdp(self, program: XdpProgram | None) -> None:
+        """Have a program see each frame first; None takes it off. Raises `ConfigError` where the driver refuses."""
+        if self.xdp is None:
+            self.xdp = VirtnetXdp(self._driver)
+        self.xdp.virtnet_xdp_set(program)
+
+    def take_redirected(self) -> list[Redirected]:
+        """The frames that programs redirected since it was last asked, in order of arrival."""
+        return [Redirected(*one) for one in self.xdp.take_redirected()] if self.xdp is not None else []
+
+    def forget_redirected(self) -> None:
+        """Make room for more redirected frames without looking at those there are."""
+        if self.xdp is not None:
+            self.xdp.forget_redirected()
+
+    @property
+    def sent_away(self) -> int:
+        """Frames that XDP programs had sent back or elsewhere."""
+        return self.xdp.sent_away if self.xdp is not None else 0
 
     @property
     def merged(self) -> int:

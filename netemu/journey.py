@@ -50,6 +50,8 @@ def skb_in_words(skb: SkbEvent) -> str:
         shape += f" + {skb.nr_frags} frag{'s' if skb.nr_frags > 1 else ''}"
     if skb.frag_skbs:
         shape += f" + {skb.frag_skbs} skb{'s' if skb.frag_skbs > 1 else ''} in its frag list"
+    if skb.xdp:
+        shape = f"XDP_PASS; {shape}"
     parts = [f"{shape}, truesize {skb.truesize}", _CHECKSUM.get(skb.ip_summed, "checksum unknown")]
     if skb.gso_segs:
         parts.append(f"GRO merged {skb.gso_segs} frames")

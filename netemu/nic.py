@@ -27,7 +27,7 @@ from netemu.engine.extras import FOREVER, interrupt, send_calls
 from netemu.engine.turn import send_calls_for_sent
 from netemu.errors import ConfigError
 from netemu.frame import FRAME_SIZE, Frame, frame_at
-from netemu.guest import Guest
+from netemu.guest import Guest, Redirected
 from netemu.jit import Buffer, StructArray, allocate, array_of, hook, load_together
 from netemu.lanes import QueueLanes
 from netemu.memory import GuestMemory
@@ -45,6 +45,7 @@ from netemu.virtio import packed, split
 from netemu.virtio.features import FeatureSet
 from netemu.virtio.net import HDR_LEN_MAX, LINK_UP
 from netemu.ways import Ways
+from netemu.xdp import XdpProgram
 
 DEFAULT_BURST = 64
 
@@ -112,6 +113,7 @@ class Nic:
         threads: bool = False,
         settings: Settings = Settings(),  # noqa: B008 - it cannot be changed
         gro: bool = False,
+        xdp: XdpProgram | None = None,
         pressure: Iterable[str] = (),
         quirks: Iterable[str] = (),
         memory: GuestMemory | None = None,
@@ -129,9 +131,10 @@ class Nic:
         ``threads`` gives each queue pair a thread of its own.
         ``burst`` frames arrive between an interrupt and its poll; a frame without a buffer waits for the guest, or with
         ``wait`` off is dropped. With ``gro`` the guest merges segments of a TCP flow that come in one poll: one skb
-        stands for several frames and has the number of the first. ``guest`` says what becomes of frames that came up,
-        and whether those of a batch arrive at all (`netemu.sending.Role`); it kicks once for ``xmit_more`` frames that
-        it sends. Raises `ConfigError` for a combination that cannot be.
+        stands for several frames and has the number of the first. An ``xdp`` program (`netemu.xdp`) sees each frame
+        before there is an skb. ``guest`` says what becomes of frames that came up, and whether those of a batch arrive
+        at all (`netemu.sending.Role`); it kicks once for ``xmit_more`` frames that it sends. Raises `ConfigError` for a
+        combination that cannot be.
         Allocations of the guest fail by the rules of ``pressure`` (`netemu.pressure.parse_pressure`), ``quirks`` are
         rules for what goes wrong on purpose (`netemu.quirks.parse_quirk`, `netemu.quirk_list.ALL_QUIRKS`). ``memory``
         takes the place of guest memory in one piece: it has to be large enough, and nobody else's.
@@ -142,22 +145,26 @@ class Nic:
             raise ConfigError(f"no guest is called {guest!r}; there are {', '.join(ROLES)}")
         if xmit_more < 1:
             raise ConfigError(f"a kick is for at least one frame, not {xmit_more}")
-        config = configuration(queues, mtu, mac)
+        facts = era(driver)
+        # Old kernels want as many queue pairs again, for what an XDP program sends back.
+        pairs = 2 * queues if xdp is not None and not facts.xdp_shares_queues else queues
+        config = configuration(pairs, mtu, mac)
         rss = RssOptions.parse(rss) if isinstance(rss, str) else rss
-        own = offered_features(mode, queues, ring, rss=rss is not None, hash_report=hash_report)
+        own = offered_features(mode, pairs, ring, rss=rss is not None, hash_report=hash_report)
         offered = (own if offer is None else offer) | settings.features()
         if mtu is not None:
             offered |= FeatureSet.of(f.MTU)
         if offer is None and f.VERSION_1 not in offered.changed(features):
             offered |= FeatureSet.of(f.ANY_LAYOUT)  # LEG-D-06
         offered = offered.changed(features)
-        facts = era(driver)
+        if xdp is not None and f.GUEST_CSUM in offered:
+            offered |= FeatureSet.of(f.CTRL_VQ, f.CTRL_GUEST_OFFLOADS)
         chosen = choose(facts, offered, accept & SUPPORTED, config.mtu)
         check_queue_size = packed.check_queue_size if f.RING_PACKED in chosen else split.check_queue_size
         check_queue_size(queue_size)
         self.mode = MODE_NAMES[receive_mode(chosen, facts, config.mtu if f.MTU in chosen else 0)]
         of_device, of_driver = by_side(quirks)
-        self.memory = memory or GuestMemory(_memory_size(self.mode, queue_size, queues, guest))
+        self.memory = memory or GuestMemory(_memory_size(self.mode, queue_size, pairs, guest))
         self.device = NetDevice(self.memory, offered, config, queue_size)
         self.device.misbehave(of_device)
         self.driver = VirtioNet(self.device, self.memory, driver, queue_size, accept, forwards=guest == "reflect")
@@ -193,6 +200,10 @@ class Nic:
         pressure = [*pressure]
         self.driver.put_under_pressure(pressure)
         self.driver.misbehave(of_driver)
+        if xdp is not None:
+            if pairs != queues:
+                self.driver.control.virtnet_set_queues(queues)
+            self.guest.attach_xdp(xdp)
         self.driver.open()
         self.let_guest_run()
         self.control.apply(settings)
@@ -295,6 +306,21 @@ class Nic:
         self.engine.ring_sink = int(at_ring)
         self.engine.trace = self._trace.struct.address
         self.guest.log_fates(self._trace.struct.capacity)
+
+    def attach_xdp(self, program: XdpProgram) -> None:
+        """Attach an XDP program, or replace the one there is; buffers that lie in the ring already have no headroom.
+
+        Raises `ConfigError` where the driver refuses (`netemu.driver.xdp_set`).
+        """
+        self.guest.attach_xdp(program)
+
+    def detach_xdp(self) -> None:
+        """Take the XDP program off; guest offloads are as before."""
+        self.guest.attach_xdp(None)
+
+    def take_redirected(self) -> list[Redirected]:
+        """The frames that XDP programs redirected since it was last asked, in order of arrival."""
+        return self.guest.take_redirected()
 
     def set_link(self, *, up: bool, speed: int | None = None, duplex: int | None = None) -> None:
         """Take the link up or down at the device, and let the driver see it; ``speed`` in Mbit/s, ``duplex`` 0 or 1.

@@ -27,6 +27,10 @@ class DropReason(IntEnum):
     TX_REFUSED = 16
     TX_MALFORMED = 17
     TX_NOT_NEGOTIATED = 18
+    XDP_DROPPED = 19
+    XDP_ABORTED = 20
+    XDP_UNFIT = 21
+    XDP_NOT_SENT = 22
 
     @property
     def key(self) -> str:
@@ -59,6 +63,10 @@ _WORDS = {
     DropReason.TX_REFUSED: "the driver could not put it on the send queue (tx_fifo_errors, tx_dropped)",
     DropReason.TX_MALFORMED: "sent with a length or a virtio header that the device refuses (tx_drop_malformed)",
     DropReason.TX_NOT_NEGOTIATED: "sent with an offload that was not negotiated (tx_drop_malformed)",
+    DropReason.XDP_DROPPED: "the XDP program dropped it (xdp_drops)",
+    DropReason.XDP_ABORTED: "the XDP program failed or gave no verdict there is (xdp_drops)",
+    DropReason.XDP_UNFIT: "cannot be shown to an XDP program: GSO, an unfinished checksum, its size (xdp_drops)",
+    DropReason.XDP_NOT_SENT: "no room for what the XDP program sent away (xdp_tx_drops, xdp_drops)",
 }
 
 # The same numbers for kernels, which take no enums.
@@ -70,6 +78,10 @@ LENGTH_ERROR = int(DropReason.LENGTH_ERROR)
 BUFFERS_MISSING = int(DropReason.BUFFERS_MISSING)
 NO_MEMORY = int(DropReason.NO_MEMORY)
 BAD_HEADER = int(DropReason.BAD_HEADER)
+XDP_DROPPED = int(DropReason.XDP_DROPPED)
+XDP_ABORTED = int(DropReason.XDP_ABORTED)
+XDP_UNFIT = int(DropReason.XDP_UNFIT)
+XDP_NOT_SENT = int(DropReason.XDP_NOT_SENT)
 FILTERED = int(DropReason.FILTERED)
 OVER_MTU = int(DropReason.OVER_MTU)
 LINK_DOWN = int(DropReason.LINK_DOWN)

@@ -11,10 +11,13 @@ from netemu.capture import CaptureReader, CaptureWriter, InterfaceInfo, Interfac
 from netemu.capture.formats import (
     ENHANCED_HEADER,
     EPB_DROPCOUNT,
+    EPB_VERDICT,
     FLAG_INBOUND,
     FLAG_OUTBOUND,
     LINKTYPE_ETHERNET,
     LINKTYPE_USER0,
+    VERDICT_XDP,
+    XDP_PASS,
 )
 from netemu.capture.frames import FrameBatch
 from netemu.capture.options import unpack_options
@@ -33,14 +36,17 @@ from netemu.offload import Coalescer, Finisher, pour
 from netemu.offload.coalesce import coalesce
 from netemu.offload.finish import finish
 from netemu.offload.report import finishing, merging
+from netemu.programs import load_program
 from netemu.sending import Role
 from netemu.sent_capture import SentCapture, Tap, which_tap
 from netemu.trace import SkbEvent, TraceBuffers
 from netemu.ways import Ways
+from netemu.xdp import XdpProgram
 
 _TRACE_EVENTS = 8192
 _TRACE_BYTES = 4 << 20
 _RING_BYTES = 1 << 20
+_XDP_PASSED = EPB_VERDICT, struct.pack("<BQ", VERDICT_XDP, XDP_PASS)
 _BLOCK_HEAD = struct.Struct("<4xI4xIIII")
 """Of an enhanced packet block: its length, the timestamp's halves, captured bytes, bytes on the wire."""
 
@@ -63,7 +69,8 @@ class ReplayOptions:
     frame. ``offloads`` says what the frames are: "as-is" they are complete, from a "host" its stack left work on them
     to hardware, which the device leaves to the guest or does itself, as was negotiated; with ``host_gro`` the host
     merges segments of a flow first. With ``gro`` the guest merges TCP segments, so that a frame of the output may stand
-    for several of the input.
+    for several of the input. ``xdp`` is an XDP program, or the file that holds one (`netemu.programs.load_program`).
+    ``xdp_redirect`` is a capture for the frames that it redirects.
     Allocations fail by the rules of ``pressure``, and things go wrong by those of ``quirks``: see `netemu.nic.Nic`.
     ``settings`` are made once the driver is up.
     ``guest`` says what the guest does: it is a "sink", it "reflect"s what it receives, or it "send"s the frames itself,
@@ -90,6 +97,8 @@ class ReplayOptions:
     offloads: HostOffloads = "as-is"
     host_gro: bool = False
     gro: bool = False
+    xdp: XdpProgram | str | None = None
+    xdp_redirect: str | None = None
     pressure: tuple[str, ...] = ()
     quirks: tuple[str, ...] = ()
     settings: Settings = Settings()  # noqa: RUF009 - it cannot be changed
@@ -143,6 +152,7 @@ class Replay(Job):
             burst=options.burst,
             wait=options.wait,
             gro=options.gro,
+            xdp=load_program(options.xdp) if isinstance(options.xdp, str) else options.xdp,
             pressure=options.pressure,
             quirks=options.quirks,
             settings=options.settings,
@@ -162,6 +172,11 @@ class Replay(Job):
         if output is not None:
             link_type = LINKTYPE_USER0 if self._ring else LINKTYPE_ETHERNET
             self._writer = CaptureWriter(output, link_type, self._interface(), kind)
+        self._redirected: CaptureWriter | None = None
+        if options.xdp_redirect is not None:
+            if options.xdp is None:
+                raise ConfigError("only an XDP program redirects frames: say which one, too")
+            self._redirected = CaptureWriter(options.xdp_redirect, LINKTYPE_ETHERNET, self._interface())
         self._journey = options.journey and self._writer is not None
         self._trace = TraceBuffers(_TRACE_EVENTS, _TRACE_BYTES) if self._journey else TraceBuffers()
         self._ways = Ways(in_order=not options.gro or self._ring)
@@ -229,6 +244,18 @@ class Replay(Job):
                 self._sent.take()
             if self._writer is not None and not done and not self._journey:
                 self._writer.flush()
+            if self.options.xdp is not None:
+                self._take_redirected()
+
+    def _take_redirected(self) -> None:
+        """Write the frames that the XDP program redirected, or forget them, so that there is room for more."""
+        if self._redirected is None:
+            self.nic.guest.forget_redirected()
+            return
+        for frame in self.nic.take_redirected():
+            self._redirected.write(
+                frame.data, frame.tstamp, queue=frame.queue, frame_id=frame.frame_id, flags=FLAG_INBOUND
+            )
 
     def _catch_up(self) -> None:
         """Let the guest take what still waits at the host and what lies in its rings, and write it."""
@@ -245,6 +272,8 @@ class Replay(Job):
         finally:
             if self._writer is not None:
                 self._writer.close(self._statistics())
+            if self._redirected is not None:
+                self._redirected.close()
 
     def _statistics(self) -> InterfaceStatistics:
         by_device = int(self.nic.drops_by_device.sum())
@@ -288,6 +317,7 @@ class Replay(Job):
             comments=self._comments(skb.queue, skb.frame_id, skb),
             drops=skb.drops,
             flow_hash=skb.hash,
+            options=[_XDP_PASSED] if skb.xdp else (),
         )
 
     def _write_ring_frames(self) -> None:
@@ -330,6 +360,7 @@ class Replay(Job):
             "bytes_out": e.bytes_out,
             "dropped": nic.dropped,
             "merged": nic.guest.merged,
+            "sent_by_xdp": nic.guest.sent_away,
             "seconds": round(self.seconds, 6),
             "frames_per_second": round(e.frames_in / self.seconds) if self.seconds else 0,
             "interrupted": self.interrupted,

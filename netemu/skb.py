@@ -102,6 +102,10 @@ class Skb(Struct):
     pkt_type: i64
     network_header: i64
     transport_header: i64
+    xdp: i64
+    """1: an XDP program saw it, and passed it on."""
+    meta_len: i64
+    """Bytes of XDP metadata that lie in front of ``data``."""
     encapsulation: i64
     """1: there are headers inside a tunnel, of which the next three tell."""
     inner_protocol: i64
@@ -174,6 +178,8 @@ def alloc_skb(pool: SkbPool) -> i64:
     skb.gso_size = 0
     skb.gso_segs = 0
     skb.encapsulation = 0
+    skb.xdp = 0
+    skb.meta_len = 0
     skb.hash = 0
     skb.l4_hash = 0
     skb.protocol = 0

@@ -49,6 +49,7 @@ class SkbEvent(Struct):
     gso_type: i64
     gso_size: i64
     gso_segs: i64
+    xdp: i64
     hash: i64
     protocol: i64
     pkt_type: i64
@@ -188,6 +189,7 @@ def trace_skb(trace: Trace, skb: Skb, queue: i64, verdict: i64, drops: i64) -> N
     event.gso_type = skb.gso_type
     event.gso_size = skb.gso_size
     event.gso_segs = skb.gso_segs
+    event.xdp = skb.xdp
     event.hash = skb.hash
     event.protocol = skb.protocol
     event.pkt_type = skb.pkt_type

@@ -182,7 +182,7 @@ def played(path: Path, options: ReplayOptions | None = None, output: Path | None
 def assert_consistent(figures: dict[str, Any]) -> None:
     """What must hold of the figures of every replay whose guest has had its turn."""
     dropped = sum(figures["dropped"].values())
-    assert figures["frames_in"] == figures["frames_out"] + dropped + figures["merged"]
+    assert figures["frames_in"] == figures["frames_out"] + dropped + figures["merged"] + figures["sent_by_xdp"]
     assert 0 <= figures["bytes_out"] <= figures["bytes_in"]
     at_device = sum(figures["dropped"].get(key, 0) for key in ("no_buffer", "too_long", "queue_broken"))
     queues = figures["queues"]

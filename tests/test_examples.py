@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import subprocess
 import sys
@@ -58,3 +59,17 @@ def test_the_receive_path_shows_buffers_and_drops(tmp_path: Path) -> None:
     small = said[said.index("small buffers") :]
     assert [line.split()[0] for line in small[1:-1]] == ["60", "1042", "1514"]
     assert "'too_long': 2" in small[-1]
+
+
+def test_the_xdp_program_filters_here_and_in_a_replay(tmp_path: Path) -> None:
+    """dns.pcap has 8 frames, of which tshark's filter "udp.dstport == 53 and ip" finds 3."""
+    assert run_example("xdp_filter.py", tmp_path).startswith("2 frames came up, 2 of 4 were dropped\n")
+    program = REPO / "examples" / "xdp_filter.py"
+    run = netemu("replay", REPO / "pcaps" / "dns.pcap", "--xdp", program, "-o", tmp_path / "out.pcapng", "--json")
+    assert (run.returncode, run.stderr) == (0, b"")
+    wanted = seen_in(REPO / "pcaps" / "dns.pcap")
+    asked = [packet for packet in wanted if packet.data[12:14] == b"\x08\x00" and packet.data[36:38] == b"\0\x35"]
+    assert len(asked) == json.loads(run.stdout)["dropped"]["xdp_dropped"] == 3
+    assert [packet.data for packet in seen_in(tmp_path / "out.pcapng")] == [
+        packet.data for packet in wanted if packet not in asked
+    ]

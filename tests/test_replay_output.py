@@ -352,9 +352,9 @@ def test_wiresharks_tools_read_all_that_is_noted(encap: Encap, tmp_path: Path) -
 
 # Options of the command -----------------------------------------------------------------------------------------------
 
-KEYS = ["frames_in", "bytes_in", "frames_out", "bytes_out", "dropped", "merged", "seconds", "frames_per_second",
-        "interrupted", "mode", "driver", "queue_size", "features", "queues", "coalesce", "ethtool", "netdev", "snmp",
-        "broken", "offloads"]  # fmt: skip
+KEYS = ["frames_in", "bytes_in", "frames_out", "bytes_out", "dropped", "merged", "sent_by_xdp", "seconds",
+        "frames_per_second", "interrupted", "mode", "driver", "queue_size", "features", "queues", "coalesce", "ethtool",
+        "netdev", "snmp", "broken", "offloads"]  # fmt: skip
 
 
 def json_of(*arguments: str | Path, stdin: bytes = b"") -> dict[str, Any]:

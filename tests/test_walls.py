@@ -30,12 +30,13 @@ MAY_IMPORT = {
     "offload": "checksum errors frame jit virtio",  # frames as bytes: nothing of rings, skbs or files
     "skb": "checksum jit memory pages pressure",
     "fates": "jit",
+    "xdp": "errors jit pages skb",  # what a user's program sees
     "gro": "checksum fates jit pages skb",  # TCP segments over skbs: nothing of virtio
     "trace": "jit skb",
     "ways": "fates reasons trace",
     "virtio": "errors jit",  # the specification: no packet, no Linux, no I/O
     "device": "errors frame jit memory offload quirks virtio",  # the host: never the driver
-    "driver": "checksum errors fates jit memory pages pressure quirks reasons skb virtio",  # never the device
+    "driver": "checksum errors fates jit memory pages pressure quirks reasons skb virtio xdp",  # never the device
     "stack": "checksum errors jit skb",  # protocols over skbs: nothing of virtio
     "capture": "errors frame jit",  # files of frames: nothing of virtio or skbs
     "job": "capture errors",  # what the jobs over files share
@@ -44,8 +45,8 @@ MAY_IMPORT = {
 
 # These join the parts, and may import all that does not import them.
 JOINTS = {
-    "__init__", "__main__", "cli", "control", "engine", "explain", "guest", "journey", "lanes", "nic", "quirk_list",
-    "replay", "sending", "sent_capture", "wire",
+    "__init__", "__main__", "cli", "control", "engine", "explain", "guest", "journey", "lanes", "nic", "programs",
+    "quirk_list", "replay", "sending", "sent_capture", "wire",
 }  # fmt: skip
 
 # Packages that only one part may import.
@@ -56,7 +57,7 @@ ONLY_WHEN_USED = {"scapy", "rich"}
 
 # The host, the guest and their protocols are fed bytes and time: files, sockets, clocks and threads are for others.
 NO_IO = {"checksum", "device", "driver", "engine", "memory", "offload", "pages", "skb", "stack", "trace", "virtio"}
-NO_IO |= {"fates", "gro", "pressure", "ways"}
+NO_IO |= {"fates", "gro", "pressure", "ways", "xdp"}
 IO = {"asyncio", "io", "os", "pathlib", "random", "select", "socket", "subprocess", "threading", "time"}
 
 # What a start of the command line must not load.

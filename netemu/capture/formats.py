@@ -62,6 +62,10 @@ ISB_USRDELIV = 8
 HASH_TOEPLITZ = 5
 """The first octet of epb_hash: the algorithm. The hash follows, most significant octet first."""
 
+VERDICT_XDP = 2
+"""The first octet of epb_verdict: the kind of program. What it returned follows, 64 bits."""
+XDP_PASS = 2
+
 FLAG_INBOUND = 1
 FLAG_OUTBOUND = 2
 """Values of bits 0 and 1 of epb_flags."""

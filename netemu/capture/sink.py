@@ -20,9 +20,12 @@ from netemu.capture.formats import (
     EPB_HASH,
     EPB_PACKETID,
     EPB_QUEUE,
+    EPB_VERDICT,
     HASH_TOEPLITZ,
     NSEC_PER_SEC,
     PCAP_RECORD_HEADER,
+    VERDICT_XDP,
+    XDP_PASS,
 )
 from netemu.jit import Struct, i64, kernel, pointer, store32, store32be, store64, struct
 
@@ -36,6 +39,7 @@ LAST_NANOSECOND = NSEC_PER_SEC - 1
 _OPTION_4 = 4 << 16
 _OPTION_5 = 5 << 16
 _OPTION_8 = 8 << 16
+_OPTION_9 = 9 << 16
 """Length of an option's value, where it stands in the option's first 32 bits."""
 
 
@@ -59,6 +63,8 @@ class Sink(Struct):
     """Frames lost since the last record: pcapng notes them on the next one, pcap cannot."""
     hash: i64
     """Receive hash (32 bits) of the next frame, for pcapng to note; 0: there is none."""
+    xdp_passed: i64
+    """1: an XDP program let the next frame pass, for pcapng to note."""
 
 
 sink_at = pointer(Sink)
@@ -104,6 +110,8 @@ def _pcapng_record(sink: Sink, tstamp: i64, caplen: i64, wire_len: i64, queue: i
         options += 12
     if sink.hash != 0:
         options += 12
+    if sink.xdp_passed != 0:
+        options += 16
     if frame_id > 0:
         options += 12
     if queue >= 0:
@@ -135,6 +143,11 @@ def _pcapng_record(sink: Sink, tstamp: i64, caplen: i64, wire_len: i64, queue: i
         store64(at + 4, HASH_TOEPLITZ)  # and zeros, of which the padding stay
         store32be(at + 5, sink.hash)
         at += 12
+    if sink.xdp_passed != 0:
+        store32(at, EPB_VERDICT | _OPTION_9)
+        store64(at + 4, VERDICT_XDP | XDP_PASS << 8)
+        store32(at + 12, 0)
+        at += 16
     if sink.pending_drops > 0:
         store32(at, EPB_DROPCOUNT | _OPTION_8)
         store64(at + 4, sink.pending_drops)

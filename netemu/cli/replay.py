@@ -148,6 +148,12 @@ from netemu.cli.sent import sent_in_words
 )
 @click.option("--journey", is_flag=True, help="Comment each frame with the way it took (pcapng).")
 @click.option("--gro", is_flag=True, help="The guest merges TCP segments of a flow that come in one poll (GRO).")
+@click.option(
+    "--xdp",
+    metavar="FILE[:NAME]",
+    help="An XDP program, a function marked with netemu.xdp.xdp_program, that sees each frame first.",
+)
+@click.option("--xdp-redirect", metavar="OUT", help="Write the frames that the XDP program redirects.")
 @click.option("--json", "as_json", is_flag=True, help="Print the figures as one JSON object.")
 def replay(
     inputs: tuple[str, ...],
@@ -182,6 +188,8 @@ def replay(
     xmit_more: int,
     journey: bool,
     gro: bool,
+    xdp: str | None,
+    xdp_redirect: str | None,
     as_json: bool,
 ) -> None:
     """Play captures through the virtio-net receive path.
@@ -223,6 +231,8 @@ def replay(
         offloads=offloads,
         host_gro=host_gro,
         gro=gro,
+        xdp=xdp,
+        xdp_redirect=xdp_redirect,
         pressure=pressure,
         quirks=quirks,
         settings=settings,
@@ -245,6 +255,8 @@ def _in_words(figures: dict[str, Any]) -> str:
     ]
     for key, count in dropped.items():
         lines += wrapped(f"  {count:>11,}  {key}: {_reason(key)}", indent=15)
+    if figures["sent_by_xdp"]:
+        lines.append(f"sent by XDP  {figures['sent_by_xdp']:>13,}   back to the host, or redirected")
     if figures["merged"]:
         lines.append(f"merged       {figures['merged']:>13,}   by GRO, into frames before them")
     lines.append(f"time         {figures['seconds']:>13.3f} s {rate:>17,} frames/s")

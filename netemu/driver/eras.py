@@ -101,6 +101,20 @@ class Era(Struct):
     """TX NAPI is on by default (v5.3)."""
     tx_timeouts: i64
     """A watchdog looks after stopped send queues, and the driver counts their timeouts (v5.17)."""
+    xdp_drops_needs_csum: i64
+    """Frames with an unfinished checksum are dropped before an XDP program sees them (v6.10)."""
+    xdp_restores_flags: i64
+    """The flags of the virtio header survive an XDP program, so that DATA_VALID does (v6.10)."""
+    xdp_keeps_header: i64
+    """The virtio header survives XDP_PASS; a mergeable one is whatever lies in front of a frame that moved (v4.19)."""
+    xdp_multi_buffer: i64
+    """XDP programs may be given frames of several buffers, and the hole of a block goes to waste (v6.3)."""
+    xdp_flush_first: i64
+    """Redirected frames are flushed before the poll completes (v6.2)."""
+    xdp_may_grow: i64
+    """bpf_xdp_adjust_tail may make a frame longer (v5.8)."""
+    xdp_meta_max: i64
+    """Bytes of XDP metadata: none, 32 at most (v5.8), 252 at most."""
 
 
 era_at = pointer(Era)
@@ -171,6 +185,19 @@ class EraFacts:
     count_stop_wake: bool
     napi_tx: bool
     tx_timeouts: bool
+    xdp_drops_needs_csum: bool
+    xdp_restores_flags: bool
+    xdp_keeps_header: bool
+    xdp_multi_buffer: bool
+    xdp_flush_first: bool
+    xdp_may_grow: bool
+    xdp_meta_max: int
+    xdp_refuses_csum: bool
+    """Without CTRL_GUEST_OFFLOADS an XDP program is refused also for GUEST_CSUM and USO (v5.0)."""
+    xdp_shares_queues: bool
+    """XDP_TX shares the send queues where there are none to spare (v5.13)."""
+    xdp_mtu_by_room: bool
+    """The largest MTU for an XDP program leaves room for headroom and shared info (v6.3); else for the header."""
 
     def struct(self) -> Era:
         """The facts for kernels."""
@@ -227,6 +254,16 @@ ERAS: dict[str, EraFacts] = {
             count_stop_wake=False,
             napi_tx=False,
             tx_timeouts=False,
+            xdp_drops_needs_csum=False,
+            xdp_restores_flags=False,
+            xdp_keeps_header=True,
+            xdp_multi_buffer=False,
+            xdp_flush_first=False,
+            xdp_may_grow=False,
+            xdp_meta_max=0,
+            xdp_refuses_csum=False,
+            xdp_shares_queues=False,
+            xdp_mtu_by_room=False,
         ),
         EraFacts(
             name="linux-6.1",
@@ -275,6 +312,16 @@ ERAS: dict[str, EraFacts] = {
             count_stop_wake=False,
             napi_tx=True,
             tx_timeouts=True,
+            xdp_drops_needs_csum=False,
+            xdp_restores_flags=False,
+            xdp_keeps_header=False,
+            xdp_multi_buffer=False,
+            xdp_flush_first=False,
+            xdp_may_grow=True,
+            xdp_meta_max=32,
+            xdp_refuses_csum=True,
+            xdp_shares_queues=True,
+            xdp_mtu_by_room=False,
         ),
         EraFacts(
             name="linux-7.0",
@@ -323,6 +370,16 @@ ERAS: dict[str, EraFacts] = {
             count_stop_wake=True,
             napi_tx=True,
             tx_timeouts=True,
+            xdp_drops_needs_csum=True,
+            xdp_restores_flags=True,
+            xdp_keeps_header=False,
+            xdp_multi_buffer=True,
+            xdp_flush_first=True,
+            xdp_may_grow=True,
+            xdp_meta_max=252,
+            xdp_refuses_csum=True,
+            xdp_shares_queues=True,
+            xdp_mtu_by_room=True,
         ),
     )
 }

@@ -85,15 +85,19 @@ def virtnet_receive(vi: VirtnetInfo, rq: ReceiveQueue, budget: i64) -> i64:
         buffer, used, ctx = virtqueue_get_buf_ctx(vq)
         if buffer == 0:
             break
+        if rq.xdp != 0:
+            rq.xdp_slot = slot
         address = receive_buf(vi, rq, buffer, used, ctx)
         received += 1
-        if address != 0:
+        if address > 0:
             skb = skb_at(address)
             tag = tag_at(rq.tags + slot * TAG_SIZE)
             skb.frame_id = tag.frame_id
             skb.tstamp = tag.tstamp
             skb.wire_len = tag.wire_len
             napi_gro_receive(rq, address)
+        elif address < 0:
+            note_fate(rq.fates, tag_at(rq.tags + slot * TAG_SIZE).frame_id, -address, 0)
         else:
             rq.lost += 1
             note_fate(rq.fates, tag_at(rq.tags + slot * TAG_SIZE).frame_id, DROPPED, rq.last_drop)
@@ -117,8 +121,12 @@ def virtnet_poll(rq: ReceiveQueue) -> i64:
     received = virtnet_receive(vi, rq, napi.weight)
     if rq.gro != 0:
         _queue(rq, call1(rq.gro_flush, rq.gro))
+    if rq.xdp_xmit != 0:
+        call2(rq.xdp_flush, vi.rq + rq.index * RQ_SIZE, 0)
     if rq.dim_update != 0:
         rq.packets_in_napi += received
     if received < napi.weight and virtqueue_napi_complete(napi, virtqueue_at(rq.vq)) != 0 and rq.dim_update != 0:
         call1(rq.dim_update, vi.rq + rq.index * RQ_SIZE)
+    if rq.xdp_xmit != 0:
+        call2(rq.xdp_flush, vi.rq + rq.index * RQ_SIZE, 1)
     return received

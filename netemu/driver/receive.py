@@ -17,8 +17,10 @@ from __future__ import annotations
 from netemu.driver.eras import era_at
 from netemu.driver.header import virtnet_receive_done
 from netemu.driver.refill import (
+    XDP_ROOM,
     ewma_pkt_len_add,
     give_pages,
+    mergeable_ctx_to_headroom,
     mergeable_ctx_to_truesize,
     virt_to_head_page,
 )
@@ -29,11 +31,12 @@ from netemu.driver.virtnet import (
     GOOD_PACKET_LEN,
     MODE_BIG,
     MODE_MERGEABLE,
+    RQ_SIZE,
     VIRTNET_RX_PAD,
     ReceiveQueue,
     VirtnetInfo,
 )
-from netemu.jit import i64, kernel, load16, memcpy
+from netemu.jit import call4, i64, kernel, load16, memcpy
 from netemu.pages import PAGE_SIZE, page_at, put_page
 from netemu.reasons import BAD_HEADER, BUFFERS_MISSING, LENGTH_ERROR, NO_MEMORY, SHORT_FRAME
 from netemu.skb import (
@@ -53,7 +56,7 @@ from netemu.virtio.net import HDR_NUM_BUFFERS
 
 
 @kernel
-def _drop(rq: ReceiveQueue, reason: i64) -> i64:
+def drop(rq: ReceiveQueue, reason: i64) -> i64:
     """Count a drop under ``drops`` and remember why; returns 0, the skb that is not there."""
     rq.drops += 1
     rq.last_drop = reason
@@ -61,7 +64,7 @@ def _drop(rq: ReceiveQueue, reason: i64) -> i64:
 
 
 @kernel
-def _build_skb(rq: ReceiveQueue, head_page: i64, data: i64, length: i64, buffer_size: i64) -> i64:
+def build_skb(rq: ReceiveQueue, head_page: i64, data: i64, length: i64, buffer_size: i64) -> i64:
     """An skb around a buffer, without a copy: the buffer's page reference becomes the skb's; 0 without memory."""
     address = alloc_skb(skb_pool_at(rq.skb_pool))
     if address != 0:
@@ -74,34 +77,46 @@ def _build_skb(rq: ReceiveQueue, head_page: i64, data: i64, length: i64, buffer_
 
 
 @kernel
-def _keep_header(vi: VirtnetInfo, skb: Skb, hdr: i64) -> None:
+def keep_header(vi: VirtnetInfo, skb: Skb, hdr: i64) -> None:
     """Copy the virtio header into the skb's own memory, since its page may be gone or reused later."""
     skb.vnet_hdr = skb.head
     memcpy(skb.head, hdr, vi.hdr_len)
 
 
 @kernel
-def receive_small(vi: VirtnetInfo, rq: ReceiveQueue, buffer: i64, used: i64) -> i64:
-    """One buffer, one frame, built in place: pad, header, frame, shared info."""
+def small_length(vi: VirtnetInfo, rq: ReceiveQueue, page: i64, data: i64, length: i64) -> i64:
+    """The length of a small buffer's frame at ``data``; -1, and counted, where that is too much.
+
+    v4.19 believes the device and reads on; not further here, though, than the block the buffer lies in.
+    """
+    if length <= GOOD_PACKET_LEN:
+        return length
+    if era_at(vi.era).small_length_check != 0:
+        rq.rx_length_errors += 1
+        drop(rq, LENGTH_ERROR)
+        return -1
+    block = page_at(page)
+    return min(length, block.address + block.size - data)
+
+
+@kernel
+def receive_small(vi: VirtnetInfo, rq: ReceiveQueue, buffer: i64, used: i64, headroom: i64) -> i64:
+    """One buffer, one frame, built in place: pad, headroom for an XDP program, header, frame, shared info."""
+    header = buffer + VIRTNET_RX_PAD + headroom
     length = used - vi.hdr_len
     rq.bytes += length
     page = virt_to_head_page(rq, buffer)
-    if length > GOOD_PACKET_LEN:
-        if era_at(vi.era).small_length_check != 0:
-            rq.rx_length_errors += 1
-            put_page(page)
-            return _drop(rq, LENGTH_ERROR)
-        # v4.19 believes the device and reads on; not further, though, than the block the buffer lies in.
-        block = page_at(page)
-        length = min(length, block.address + block.size - (buffer + VIRTNET_RX_PAD + vi.hdr_len))
-    header = buffer + VIRTNET_RX_PAD
-    address = _build_skb(rq, page, header + vi.hdr_len, length, vi.small_buf_size)
+    length = small_length(vi, rq, page, header + vi.hdr_len, length)
+    if length < 0:
+        put_page(page)
+        return 0
+    address = build_skb(rq, page, header + vi.hdr_len, length, vi.small_buf_size + headroom)
     if address == 0:
         put_page(page)
         rq.drops += era_at(vi.era).small_failure_counts
         rq.last_drop = NO_MEMORY
         return 0
-    _keep_header(vi, skb_at(address), header)
+    keep_header(vi, skb_at(address), header)
     return address
 
 
@@ -115,22 +130,23 @@ def _copied(length: i64, whole: i64) -> i64:
 
 @kernel
 def page_to_skb(
-    vi: VirtnetInfo, rq: ReceiveQueue, page: i64, buffer: i64, used: i64, truesize: i64, padded: i64
+    vi: VirtnetInfo, rq: ReceiveQueue, page: i64, buffer: i64, used: i64, truesize: i64, headroom: i64, padded: i64
 ) -> i64:
     """An skb from the first buffer of a frame, or from a whole chain of pages in big mode; 0 without memory.
 
-    ``buffer`` is where the virtio header lies, ``padded`` how far behind it the frame starts. On success the page,
+    ``buffer`` is where the virtio header lies, ``padded`` how far behind it the frame starts, ``headroom`` what of
+    ``truesize`` lies in front of it. On success the page,
     or the chain, belongs to the skb or has been given back; on failure the caller still owns it, unless the result
     is -1 (big mode with more bytes than pages), where nothing is left.
     """
     era = era_at(vi.era)
     length = used - vi.hdr_len
     data = buffer + padded
-    if era.build_skb != 0 and length > GOOD_COPY_LEN and truesize - padded - length >= SHARED_INFO_SIZE:
-        address = _build_skb(rq, page, data, length, truesize)
+    if era.build_skb != 0 and length > GOOD_COPY_LEN and truesize - headroom - padded - length >= SHARED_INFO_SIZE:
+        address = build_skb(rq, page, data, length, truesize)
         if address == 0:
             return 0
-        _keep_header(vi, skb_at(address), buffer)
+        keep_header(vi, skb_at(address), buffer)
         if vi.mode == MODE_BIG:
             first = page_at(page)
             rest = first.private
@@ -145,7 +161,7 @@ def page_to_skb(
     if address == 0:
         return 0
     skb = skb_at(address)
-    _keep_header(vi, skb, buffer)
+    keep_header(vi, skb, buffer)
     linear = _copied(length, era.copy_whole_head)
     memcpy(skb.data, data, linear)
     skb.len = linear
@@ -195,34 +211,37 @@ def receive_big(vi: VirtnetInfo, rq: ReceiveQueue, page: i64, used: i64) -> i64:
     era = era_at(vi.era)
     if era.big_check_first != 0 and used > (vi.big_packets_num_skbfrags + 1) * PAGE_SIZE:
         give_pages(rq, page)
-        return _drop(rq, LENGTH_ERROR)
+        return drop(rq, LENGTH_ERROR)
     rq.bytes += used - vi.hdr_len
     if era.big_check_first == 0:
         length = used - vi.hdr_len
         if length - _copied(length, era.copy_whole_head) > MAX_SKB_FRAGS * PAGE_SIZE:
             give_pages(rq, page)
-            return _drop(rq, LENGTH_ERROR)
+            return drop(rq, LENGTH_ERROR)
     buffer = page_at(page).address
-    address = page_to_skb(vi, rq, page, buffer, used, PAGE_SIZE, era.padded_vnet_hdr)
+    address = page_to_skb(vi, rq, page, buffer, used, PAGE_SIZE, 0, era.padded_vnet_hdr)
     if address == 0:
         give_pages(rq, page)
-        return _drop(rq, NO_MEMORY)
+        return drop(rq, NO_MEMORY)
     if address < 0:
-        return _drop(rq, LENGTH_ERROR)
+        return drop(rq, LENGTH_ERROR)
     return address
 
 
 @kernel
-def _too_long(rq: ReceiveQueue, used: i64, ctx: i64) -> i64:
-    """check_mergeable_len: 1, and counted, if the device reports more than the buffer has."""
-    if used > mergeable_ctx_to_truesize(ctx):
+def too_long(vi: VirtnetInfo, rq: ReceiveQueue, used: i64, ctx: i64) -> i64:
+    """check_mergeable_len: 1, and counted, if the device reports more than the buffer shows it."""
+    limit = mergeable_ctx_to_truesize(ctx)
+    if mergeable_ctx_to_headroom(ctx) != 0 and era_at(vi.era).mergeable_check_after_room != 0:
+        limit -= XDP_ROOM
+    if used > limit:
         rq.rx_length_errors += 1
         return 1
     return 0
 
 
 @kernel
-def _drain(rq: ReceiveQueue, remaining: i64) -> None:
+def drain(rq: ReceiveQueue, remaining: i64) -> None:
     """mergeable_buf_free: take what is left of a dropped frame off the ring: ``remaining`` buffers with this one."""
     vq = virtqueue_at(rq.vq)
     while remaining > 1:
@@ -280,20 +299,26 @@ def receive_mergeable(vi: VirtnetInfo, rq: ReceiveQueue, buffer: i64, used: i64,
     num_buffers is believed, as Linux does: 0 makes the driver swallow everything the ring holds, since the count
     goes from there to 65535 or below zero, which is never the end.
     """
-    era = era_at(vi.era)
     remaining = load16(buffer + HDR_NUM_BUFFERS)
     rq.bytes += used - vi.hdr_len
-    if _too_long(rq, used, ctx) != 0:
-        return _drop_merged(rq, 0, buffer, remaining, LENGTH_ERROR)
+    if too_long(vi, rq, used, ctx) != 0:
+        return drop_merged(rq, 0, buffer, remaining, LENGTH_ERROR)
     page = virt_to_head_page(rq, buffer)
-    address = page_to_skb(vi, rq, page, buffer, used, mergeable_ctx_to_truesize(ctx), vi.hdr_len)
+    truesize = mergeable_ctx_to_truesize(ctx)
+    address = page_to_skb(vi, rq, page, buffer, used, truesize, mergeable_ctx_to_headroom(ctx), vi.hdr_len)
     if address == 0:
-        return _drop_merged(rq, 0, buffer, remaining, NO_MEMORY)
+        return drop_merged(rq, 0, buffer, remaining, NO_MEMORY)
+    return merge_rest(vi, rq, address, remaining)
+
+
+@kernel
+def merge_rest(vi: VirtnetInfo, rq: ReceiveQueue, address: i64, remaining: i64) -> i64:
+    """Add the other buffers of a frame to the skb of the first: ``remaining`` with that one; the skb, or 0."""
     head = skb_at(address)
     if remaining == 1:
         rq.mrg_avg_pkt_len = ewma_pkt_len_add(rq.mrg_avg_pkt_len, head.len)
         return address
-    if remaining == 0 and era.num_buffers_u16 != 0:
+    if remaining == 0 and era_at(vi.era).num_buffers_u16 != 0:
         remaining = 1 << 16
     vq = virtqueue_at(rq.vq)
     last = address
@@ -303,31 +328,34 @@ def receive_mergeable(vi: VirtnetInfo, rq: ReceiveQueue, buffer: i64, used: i64,
         if buffer == 0:
             rq.rx_length_errors += 1
             kfree_skb(address)
-            return _drop(rq, BUFFERS_MISSING)
+            return drop(rq, BUFFERS_MISSING)
         rq.buffers_used += 1
         rq.bytes += used
-        if _too_long(rq, used, ctx) != 0:
-            return _drop_merged(rq, address, buffer, remaining, LENGTH_ERROR)
+        if too_long(vi, rq, used, ctx) != 0:
+            return drop_merged(rq, address, buffer, remaining, LENGTH_ERROR)
         last = _append(rq, head, last, buffer, used, mergeable_ctx_to_truesize(ctx))
         if last == 0:
-            return _drop_merged(rq, address, buffer, remaining, NO_MEMORY)
+            return drop_merged(rq, address, buffer, remaining, NO_MEMORY)
     rq.mrg_avg_pkt_len = ewma_pkt_len_add(rq.mrg_avg_pkt_len, head.len)
     return address
 
 
 @kernel
-def _drop_merged(rq: ReceiveQueue, address: i64, buffer: i64, remaining: i64, reason: i64) -> i64:
+def drop_merged(rq: ReceiveQueue, address: i64, buffer: i64, remaining: i64, reason: i64) -> i64:
     """Drop a merged frame: this buffer, those still on the ring, and what was assembled so far."""
     put_page(virt_to_head_page(rq, buffer))
-    _drain(rq, remaining)
+    drain(rq, remaining)
     if address != 0:
         kfree_skb(address)
-    return _drop(rq, reason)
+    return drop(rq, reason)
 
 
 @kernel
 def receive_buf(vi: VirtnetInfo, rq: ReceiveQueue, buffer: i64, used: i64, ctx: i64) -> i64:
-    """Turn a used buffer (and those that belong to it) into a finished skb; its address, or 0 if there is none."""
+    """Turn a used buffer (and those that belong to it) into a finished skb; its address, or 0 if there is none.
+
+    Negative where an XDP program sent the frame away: the `netemu.fates.Fate`, below zero.
+    """
     rq.buffers_used += 1
     if used < vi.hdr_len + ETH_HLEN:
         rq.rx_length_errors += 1
@@ -337,12 +365,16 @@ def receive_buf(vi: VirtnetInfo, rq: ReceiveQueue, buffer: i64, used: i64, ctx: 
         else:
             put_page(virt_to_head_page(rq, buffer))
         return 0
-    if vi.mode == MODE_MERGEABLE:
+    if rq.xdp != 0:
+        address = call4(rq.xdp, vi.rq + rq.index * RQ_SIZE, buffer, used, ctx)
+        if address < 0:
+            return address
+    elif vi.mode == MODE_MERGEABLE:
         address = receive_mergeable(vi, rq, buffer, used, ctx)
     elif vi.mode == MODE_BIG:
         address = receive_big(vi, rq, buffer, used)
     else:
-        address = receive_small(vi, rq, buffer, used)
+        address = receive_small(vi, rq, buffer, used, ctx)
     if address == 0:
         return 0
     if virtnet_receive_done(rq.vi, address, rq.index) < 0:

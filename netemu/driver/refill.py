@@ -45,6 +45,9 @@ MRG_CTX_HEADER_SHIFT = 22
 REFILL_BACKOFF_NS = 500_000_000
 """HZ/2, after which the refill work tries again."""
 EWMA_WEIGHT = 64
+XDP_HEADROOM = 256
+XDP_ROOM = 576
+"""What a mergeable buffer for XDP does not show the device: headroom and shared info, rounded up to cache lines."""
 
 
 @kernel
@@ -87,13 +90,13 @@ def _cut(rq: ReceiveQueue, size: i64, record: i64) -> i64:
 @kernel
 def add_recvbuf_small(vi: VirtnetInfo, rq: ReceiveQueue) -> i64:
     """Post one buffer that holds a header and GOOD_PACKET_LEN bytes."""
-    buffer = _cut(rq, vi.small_buf_size, era_at(vi.era).dma_record)
+    buffer = _cut(rq, vi.small_buf_size + vi.xdp_headroom, era_at(vi.era).dma_record)
     if buffer == 0:
         return ENOMEM
     sg = scatter_at(rq.sg)
-    sg.gpa = page_gpa(page_at(rq.alloc_frag), buffer) + VIRTNET_RX_PAD
+    sg.gpa = page_gpa(page_at(rq.alloc_frag), buffer) + VIRTNET_RX_PAD + vi.xdp_headroom
     sg.length = vi.hdr_len + GOOD_PACKET_LEN
-    error = virtqueue_add(virtqueue_at(rq.vq), rq.sg, 0, 1, buffer, 0)
+    error = virtqueue_add(virtqueue_at(rq.vq), rq.sg, 0, 1, buffer, vi.xdp_headroom)
     if error < 0:
         put_page(virt_to_head_page(rq, buffer))
     return error
@@ -187,20 +190,34 @@ def get_mergeable_buf_len(vi: VirtnetInfo, rq: ReceiveQueue) -> i64:
 
 @kernel
 def add_recvbuf_mergeable(vi: VirtnetInfo, rq: ReceiveQueue) -> i64:
-    """Post one mergeable buffer; what would be left of the block as a hole too small for another is added to it."""
-    length = get_mergeable_buf_len(vi, rq)
-    buffer = _cut(rq, length, era_at(vi.era).dma_record)
+    """Post one mergeable buffer; what would be left of the block as a hole too small for another is added to it.
+
+    Buffers for an XDP program have room in front and behind, and a page together with it; newer kernels let the hole
+    be then, since it would make the buffer longer than a page.
+    """
+    era = era_at(vi.era)
+    room = 0
+    if vi.xdp_headroom == 0:
+        length = get_mergeable_buf_len(vi, rq)
+    else:
+        room = XDP_ROOM
+        length = PAGE_SIZE - room
+    buffer = _cut(rq, length + room, era.dma_record)
     if buffer == 0:
         return ENOMEM
     page = page_at(rq.alloc_frag)
     hole = page.size - rq.alloc_frag_offset
-    if hole < length:
-        length += hole
+    if hole < length + room:
         rq.alloc_frag_offset += hole
+        if room == 0 or era.xdp_multi_buffer == 0:
+            length += hole
+    buffer += vi.xdp_headroom
     sg = scatter_at(rq.sg)
     sg.gpa = page_gpa(page, buffer)
     sg.length = length
-    error = virtqueue_add(virtqueue_at(rq.vq), rq.sg, 0, 1, buffer, mergeable_len_to_ctx(length, 0))
+    truesize = length + room if era.mergeable_check_after_room != 0 else length
+    ctx = mergeable_len_to_ctx(truesize, vi.xdp_headroom)
+    error = virtqueue_add(virtqueue_at(rq.vq), rq.sg, 0, 1, buffer, ctx)
     if error < 0:
         put_page(virt_to_head_page(rq, buffer))
     return error
@@ -216,6 +233,12 @@ def mergeable_len_to_ctx(truesize: i64, headroom: i64) -> i64:
 def mergeable_ctx_to_truesize(ctx: i64) -> i64:
     """The truesize packed by `mergeable_len_to_ctx`."""
     return ctx & ((1 << MRG_CTX_HEADER_SHIFT) - 1)
+
+
+@kernel
+def mergeable_ctx_to_headroom(ctx: i64) -> i64:
+    """The headroom packed by `mergeable_len_to_ctx`."""
+    return ctx >> MRG_CTX_HEADER_SHIFT
 
 
 @kernel

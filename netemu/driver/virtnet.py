@@ -51,6 +51,8 @@ class VirtnetInfo(Struct):
     """Hook that reads the headers of segmented UDP tunnels; 0 where GUEST_UDP_TUNNEL_GSO was not negotiated."""
     rx_tnl_csum: i64
     """GUEST_UDP_TUNNEL_GSO_CSUM was negotiated."""
+    xdp_headroom: i64
+    """Bytes that new buffers keep free in front of the header for an XDP program; 0 without one."""
     mac: i64
     """Station address as a 48-bit number, first byte on top."""
     curr_queue_pairs: i64
@@ -126,6 +128,16 @@ class ReceiveQueue(Struct):
     """Hooks of GRO: an skb to be held, merged or passed, and the end of a poll; both give a list of skbs."""
     tags: i64
     """Address of ``num`` (frame id, timestamp, wire length) that the emulator keeps beside the used ring, or 0."""
+    xdp: i64
+    """Hook that receives a buffer where an XDP program is attached (`netemu.driver.xdp`); 0: none is."""
+    xdp_flush: i64
+    """Hook for what such a poll has to finish: redirected frames, and the kick of those sent back."""
+    xdp_queue: i64
+    """Address of the queue's `netemu.driver.xdp.XdpQueue`."""
+    xdp_xmit: i64
+    """What there is to finish: XDP_XMIT_TX, XDP_XMIT_REDIRECT."""
+    xdp_slot: i64
+    """Of a queue with a program, the used-ring slot of the frame at hand."""
     dim_update: i64
     """Hook that samples the queue when its poll completes, of the queue's address (`netemu.driver.dim`); 0: none."""
     dim: i64

@@ -43,6 +43,7 @@ def tap(e: Engine, skb: Skb, queue: i64, drops: i64) -> i64:
         return 1
     sink.pending_drops = drops
     sink.hash = skb.hash
+    sink.xdp_passed = skb.xdp
     target = sink_record(sink, skb.tstamp, skb.len, skb.wire_len, queue, skb.frame_id, FLAG_INBOUND)
     if target == 0:
         return 0
