@@ -200,16 +200,16 @@ class Nic:
         pressure = [*pressure]
         self.driver.put_under_pressure(pressure)
         self.driver.misbehave(of_driver)
+        self.role = guest
+        self._sending: Sending | None = None
         if xdp is not None:
             if pairs != queues:
                 self.driver.control.virtnet_set_queues(queues)
-            self.guest.attach_xdp(xdp)
+            self.attach_xdp(xdp)
         self.driver.open()
         self.let_guest_run()
         self.control.apply(settings)
-        self.role = guest
-        self._sending: Sending | None = None
-        if threads and guest != "sink":
+        if threads and (guest != "sink" or xdp is not None):
             raise ConfigError("what a guest sends is put in order by one thread: leave out the threads")
         if guest == "reflect":
             self.sending.reflect()
@@ -310,8 +310,11 @@ class Nic:
     def attach_xdp(self, program: XdpProgram) -> None:
         """Attach an XDP program, or replace the one there is; buffers that lie in the ring already have no headroom.
 
-        Raises `ConfigError` where the driver refuses (`netemu.driver.xdp_set`).
+        What it sends back leaves the device like all that the guest sends (`exchange`, `take_sent`). Raises
+        `ConfigError` where the driver refuses (`netemu.driver.xdp_set`), and for a card with threads.
         """
+        if self.mode != "big":
+            self.sending  # noqa: B018 - makes the send side
         self.guest.attach_xdp(program)
 
     def detach_xdp(self) -> None:
@@ -483,6 +486,11 @@ class Nic:
         if self._sending is not None:
             self._sending.leave(use, finished=finished)
 
+    def forget_sent(self) -> None:
+        """Make room for more frames that leave the device, without looking at those there are."""
+        if self._sending is not None:
+            self._sending.egress.empty()
+
     def _taken(self, trace: TraceBuffers, ways: Ways) -> list[ReceivedSkb]:
         """The skbs of a trace, as objects of their own; the trace is empty afterwards."""
         ways.take(trace, self.guest.take_fates())
@@ -523,7 +531,7 @@ class Nic:
 
     def _unaccounted(self, dropped: int) -> int:
         """Frames that neither came up, nor were merged, nor are in any drop counter; true between two runs."""
-        return self.engine.frames_in - self.engine.frames_out - self.guest.merged - dropped
+        return self.engine.frames_in - self.engine.frames_out - self.guest.merged - self.guest.sent_away - dropped
 
     @property
     def quirks_fired(self) -> dict[str, int]:

@@ -248,14 +248,18 @@ class Replay(Job):
                 self._take_redirected()
 
     def _take_redirected(self) -> None:
-        """Write the frames that the XDP program redirected, or forget them, so that there is room for more."""
+        """Write the frames that the XDP program redirected, or forget them, so that there is room for more.
+
+        Those that it sent back have left.
+        """
+        self.nic.forget_sent()
         if self._redirected is None:
             self.nic.guest.forget_redirected()
-            return
-        for frame in self.nic.take_redirected():
-            self._redirected.write(
-                frame.data, frame.tstamp, queue=frame.queue, frame_id=frame.frame_id, flags=FLAG_INBOUND
-            )
+        else:
+            for frame in self.nic.take_redirected():
+                self._redirected.write(
+                    frame.data, frame.tstamp, queue=frame.queue, frame_id=frame.frame_id, flags=FLAG_INBOUND
+                )
 
     def _catch_up(self) -> None:
         """Let the guest take what still waits at the host and what lies in its rings, and write it."""

@@ -8,7 +8,7 @@ from netemu.errors import ConfigError
 from netemu.nic import Nic
 from netemu.offer import Mode
 from netemu.virtio import features as f
-from netemu.xdp import XDP_DROP, XDP_PASS, XDP_REDIRECT, XdpBuff, xdp_program
+from netemu.xdp import XDP_DROP, XDP_PASS, XDP_REDIRECT, XDP_TX, XdpBuff, xdp_load8, xdp_program, xdp_store8
 from tests.driver_kit import ERAS, V4_19, V6_1, V7_0, frame
 
 GUEST_CSUM = 1 << 1
@@ -170,3 +170,37 @@ def test_redirected_frames_can_be_taken() -> None:
     assert [skb.data for skb in Nic("small").receive(one.data for one in taken)] == [frame(60), frame(100)]
     assert nic.take_redirected() == []
     assert nic.guest.sent_away == 2
+
+
+@xdp_program
+def turns_round(ctx: XdpBuff) -> int:
+    """Swap the addresses, and send it back."""
+    for at in range(6):
+        here = xdp_load8(ctx, at)
+        xdp_store8(ctx, at, xdp_load8(ctx, 6 + at))
+        xdp_store8(ctx, 6 + at, here)
+    return XDP_TX
+
+
+@pytest.mark.parametrize("kernel", ERAS)
+@pytest.mark.parametrize("mode", ["mergeable", "small"])
+def test_frames_sent_back_leave_the_device(kernel: str, mode: Mode) -> None:
+    """Through the send queue and the device, in order, with nothing left to do; more than a ring holds."""
+    nic = Nic(mode, 64, driver=kernel, xdp=turns_round)
+    frames = [frame(60 + at, at) for at in range(300)]
+    received, sent = nic.exchange(frames)
+    assert received == []
+    assert [one.data for one in sent] == [data[6:12] + data[:6] + data[12:] for data in frames]
+    assert all(one.header is None for one in sent)
+    assert nic.guest.sent_away == 300
+    assert nic.dropped == {}
+    assert (
+        sum(value for name, value in nic.ethtool.items() if name.startswith("tx") and name.endswith("_xdp_tx_drops"))
+        == 0
+    )
+    assert nic.sending.idle()
+
+
+def test_no_threads_where_frames_may_be_sent_back() -> None:
+    with pytest.raises(ConfigError, match="thread"):
+        Nic("small", queues=2, threads=True, xdp=turns_round)

@@ -15,7 +15,7 @@ from netemu.driver.virtio_ring import (
     virtqueue_used_slot,
     vring_interrupt,
 )
-from netemu.driver.virtnet import RQ_SIZE, TAG_SIZE, ReceiveQueue, VirtnetInfo, napi_at, sq_at, tag_at, vi_at
+from netemu.driver.virtnet import TAG_SIZE, ReceiveQueue, VirtnetInfo, napi_at, sq_at, tag_at, vi_at
 from netemu.fates import DROPPED, note_fate
 from netemu.jit import call1, call2, i64, kernel, load64, store64
 from netemu.skb import skb_at
@@ -122,11 +122,11 @@ def virtnet_poll(rq: ReceiveQueue) -> i64:
     if rq.gro != 0:
         _queue(rq, call1(rq.gro_flush, rq.gro))
     if rq.xdp_xmit != 0:
-        call2(rq.xdp_flush, vi.rq + rq.index * RQ_SIZE, 0)
+        call2(rq.xdp_flush, rq.own, 0)
     if rq.dim_update != 0:
         rq.packets_in_napi += received
     if received < napi.weight and virtqueue_napi_complete(napi, virtqueue_at(rq.vq)) != 0 and rq.dim_update != 0:
-        call1(rq.dim_update, vi.rq + rq.index * RQ_SIZE)
+        call1(rq.dim_update, rq.own)
     if rq.xdp_xmit != 0:
-        call2(rq.xdp_flush, vi.rq + rq.index * RQ_SIZE, 1)
+        call2(rq.xdp_flush, rq.own, 1)
     return received

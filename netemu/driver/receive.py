@@ -31,7 +31,6 @@ from netemu.driver.virtnet import (
     GOOD_PACKET_LEN,
     MODE_BIG,
     MODE_MERGEABLE,
-    RQ_SIZE,
     VIRTNET_RX_PAD,
     ReceiveQueue,
     VirtnetInfo,
@@ -366,7 +365,7 @@ def receive_buf(vi: VirtnetInfo, rq: ReceiveQueue, buffer: i64, used: i64, ctx: 
             put_page(virt_to_head_page(rq, buffer))
         return 0
     if rq.xdp != 0:
-        address = call4(rq.xdp, vi.rq + rq.index * RQ_SIZE, buffer, used, ctx)
+        address = call4(rq.xdp, rq.own, buffer, used, ctx)
         if address < 0:
             return address
     elif vi.mode == MODE_MERGEABLE:

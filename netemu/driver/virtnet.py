@@ -94,6 +94,8 @@ class ReceiveQueue(Struct):
     """struct receive_queue."""
 
     vi: i64
+    own: i64
+    """Address of this struct, for hooks that are about the queue."""
     index: i64
     vq: i64
     napi: i64

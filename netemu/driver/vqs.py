@@ -21,6 +21,7 @@ from netemu.driver.virtnet import (
     MODE_BIG,
     MODE_MERGEABLE,
     NAPI_POLL_WEIGHT,
+    RQ_SIZE,
     SQ_SIZE,
     Napi,
     ReceiveQueue,
@@ -127,6 +128,7 @@ class Vqs:
             rq, sq = self.receive_queues[n], self.send_queues[n]
             rq.vi = sq.vi = self.vi.address
             rq.index = sq.index = n
+            rq.own = self.receive_queues.address + n * RQ_SIZE
             rq.sq = self.send_queues.address + n * SQ_SIZE
             rq.napi = self.napis.address + (2 * n) * Napi.dtype.itemsize
             sq.napi = self.napis.address + (2 * n + 1) * Napi.dtype.itemsize
