@@ -23,7 +23,7 @@ from netemu.driver.napi import (
 from netemu.driver.poll import skb_recv_done, virtnet_poll_cleantx
 from netemu.driver.transmit import skb_xmit_done, start_xmit, virtnet_poll_tx
 from netemu.driver.virtio_ring import virtqueue_disable_cb, virtqueue_enable_cb_prepare
-from netemu.driver.virtnet import Napi, SendQueue, tag_at
+from netemu.driver.virtnet import TAG_SIZE, Napi, SendQueue, tag_at
 from netemu.virtio import features as f
 from netemu.virtio.features import FeatureSet
 from tests.driver_kit import (
@@ -228,7 +228,7 @@ def test_tags_come_from_the_slot_of_a_frames_first_buffer(kernel: str) -> None:
     rig = Rig(kernel, MERGEABLE, 16)
     rig.fill()
     for slot in range(16):
-        tag = tag_at(rig.rq.tags + 24 * slot)
+        tag = tag_at(rig.rq.tags + TAG_SIZE * slot)
         tag.frame_id, tag.tstamp, tag.wire_len = 100 + slot, 200 + slot, 300 + slot
     rig.arrive_frame(frame(60))
     rig.arrive(SHORT)
