@@ -89,7 +89,10 @@ def _gso(rig: Rig, kind: int) -> Skb:
 
 @pytest.mark.parametrize(("kind", "bits"), GSO)
 def test_a_large_frame_needs_its_feature(kind: int, bits: tuple[int, ...]) -> None:
-    """TX-V-30 and its like: with all of them it goes as it is, with any one missing the stack has to segment it."""
+    """TX-V-30 and its like: with all of them it goes as it is, with any one missing the stack has to segment it.
+
+    So no tunnel leaves whose outer checksum somebody else would have to make (TX-V-20, TX-V-37).
+    """
     rig = Rig(V7_0, csum(*bits))
     assert validate_xmit_skb(rig.vi, _gso(rig, kind)) == XMIT_OK
     for missing in bits:
@@ -103,6 +106,7 @@ def test_a_large_frame_needs_its_feature(kind: int, bits: tuple[int, ...]) -> No
 
 
 def test_tx_v_11_ufo_is_always_made_in_software() -> None:
+    """TX-V-10, TX-V-11: Linux never asks for it, whether or not it may."""
     rig = Rig(V7_0, csum(f.HOST_UFO, f.HOST_USO))
     assert validate_xmit_skb(rig.vi, _gso(rig, UFO)) == XMIT_SEGMENT
 

@@ -15,7 +15,7 @@ from netemu.driver.transmit_header import EINVAL, virtio_net_hdr_from_skb
 from netemu.skb import Skb, skb_add_rx_frag
 from netemu.virtio import features as f
 from netemu.virtio.features import FeatureSet
-from tests.driver_kit import BASE, MERGEABLE, V7_0, Rig, every_era, frame
+from tests.driver_kit import BASE, MERGEABLE, V4_19, V7_0, Rig, every_era, frame
 from tests.wire import A4, A6, TCP, UDP, ethernet, ipv4, ipv6, tcp, udp
 
 CHECKSUM_NONE, CHECKSUM_UNNECESSARY, CHECKSUM_PARTIAL = 0, 1, 3
@@ -69,12 +69,14 @@ HEADERS = [
 ]
 
 
-@pytest.mark.parametrize("extra", [(), (f.HASH_REPORT,), (f.HOST_UDP_TUNNEL_GSO,)], ids=["12", "20", "24"])
+@pytest.mark.parametrize("size", [12, 20, 24, 32])
 @pytest.mark.parametrize(("fields", "wanted"), HEADERS)
-def test_header_of_a_frame_that_is_not_segmented(fields: dict[str, int], wanted: str, extra: tuple[int, ...]) -> None:
-    """Sheet 6.2: zeroed first, to the negotiated length (TX-V-01, TX-V-02); DATA_VALID, RSC_INFO never (TX-V-39/40)."""
-    size = {(): 12, (f.HASH_REPORT,): 20, (f.HOST_UDP_TUNNEL_GSO,): 24}[extra]
-    rig = Rig(V7_0, BASE | TUNNEL - FeatureSet.of(f.HOST_UDP_TUNNEL_GSO, f.HOST_UDP_TUNNEL_GSO_CSUM))
+def test_header_of_a_frame_that_is_not_segmented(fields: dict[str, int], wanted: str, size: int) -> None:
+    """Sheet 6.2: zeroed first, to the negotiated length (TX-V-01, TX-V-02).
+
+    DATA_VALID and RSC_INFO never appear (TX-V-39, TX-V-40), nor does outer_nh_offset, the last of 32 bytes (TX-V-05).
+    """
+    rig = Rig(V7_0, BASE | TSO)
     rig.vi.hdr_len = size
     skb = rig.outgoing(frame(102))
     for name, value in fields.items():
@@ -150,8 +152,8 @@ TUNNELS = [
 def test_header_of_segments_inside_a_tunnel(outer: int, inner: int, gso_type: int, *, outer_csum: bool) -> None:
     """TX-V-16: one bit, and never both (TX-V-24), with the offsets of outer UDP and inner IP (TX-V-35).
 
-    UDP_TUNNEL_CSUM goes with it where the outer checksum is to be made (TX-V-21), and never alone (TX-V-25); the
-    checksum's place is the inner transport's.
+    UDP_TUNNEL_CSUM goes with it where the outer checksum is to be made (TX-V-21), and never alone (TX-V-25); DATA_VALID
+    never does (TX-V-41). The checksum's place is the inner transport's.
     """
     rig = Rig(V7_0, BASE | TUNNEL | HDRLEN)
     data, outer_th, inner_nh, inner_th = tunnelled(outer, inner)
@@ -203,3 +205,11 @@ def test_a_gso_frame_that_ends_before_its_headers_is_not_sent() -> None:
     rig = Rig(V7_0, BASE | TSO)
     skb = large(rig, ethernet(bytes(20), 0x0800), 34, 16, TCPV4, 50)
     assert virtio_net_hdr_from_skb(rig.vi, skb, skb.head) == EINVAL
+
+
+@pytest.mark.parametrize(("kernel", "accepted"), [(V4_19, False), (V7_0, True)])
+def test_tx_v_38_guest_hdrlen_is_accepted_where_lengths_are_exact(kernel: str, *, accepted: bool) -> None:
+    """TX-V-38: kernels that know it take it, and state exact lengths from then on (TX-V-33)."""
+    rig = Rig(kernel, BASE | TSO | HDRLEN)
+    assert (f.GUEST_HDRLEN in rig.transport.accepted) == accepted
+    assert rig.vi.guest_hdrlen == int(accepted)

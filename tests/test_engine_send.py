@@ -8,6 +8,8 @@ from __future__ import annotations
 import struct
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from netemu.device.transmit import EGRESS_FRAMES
 from netemu.driver.eras import ERAS
@@ -193,6 +195,25 @@ def test_a_header_given_with_a_frame_counts_and_not_what_the_frame_looks_like() 
     sent = Nic(features=TSO).send([Outgoing(frame, header)])
     assert [one.data[42:] for one in sent] == [data[:400], data[400:800], data[800:]]
     assert all(internet_checksum(pseudo(A4, UDP, 408) + one.data[34:]) == 0 for one in sent)
+
+
+def test_tx_v_36_the_outer_checksum_of_a_tunnel_is_left_to_the_device() -> None:
+    """TX-V-36, TX-V-21: on the ring it is the outer pseudo-header's sum, on the wire each datagram's own."""
+    inner = ipv4(segment(stream(4000)), TCP)
+    size = 8 + 8 + len(inner)
+    left = internet_checksum(pseudo(A4, UDP, size)) ^ 0xFFFF
+    frame = ipv4(datagram(struct.pack(">II", 0x08000000, 5 << 8) + inner, port=4789, checksum=left), UDP)
+    header = struct.pack("<BBHHHHH", NEEDS_CSUM | 8, 0x21, 0, 1300, 84, 16, 0) + bytes(8) + struct.pack("<HH", 34, 64)
+    features = TSO + ",+HOST_UDP_TUNNEL_GSO_CSUM"
+    [raw] = Nic(features=features).send([Outgoing(frame, header)], finished=False)
+    assert (raw.data, raw.header) == (frame, header.ljust(32, b"\0"))
+    sent = Nic(features=features).send([Outgoing(frame, header)])
+    assert [len(one.data) for one in sent] == [
+        14 + 20 + 8 + 8 + 14 + 20 + 32 + size for size in (1300, 1300, 1300, 100)
+    ]
+    for one in sent:
+        assert internet_checksum(pseudo(A4, UDP, len(one.data) - 34) + one.data[34:]) == 0
+        assert internet_checksum(pseudo(A4, TCP, len(one.data) - 84) + one.data[84:]) == 0
 
 
 # What cannot be sent.
@@ -387,3 +408,57 @@ def test_nothing_is_left_in_use_after_much_was_sent() -> None:
 def test_a_guest_there_is_not(options: dict[str, str]) -> None:
     with pytest.raises(ConfigError):
         Nic(**options)  # type: ignore[arg-type]
+
+
+@given(
+    sizes=st.lists(st.sampled_from([0, 13, 14, 60, 128, 129, 1514, 1515, 9000, 65535]), max_size=60),
+    kernel=st.sampled_from(list(ERAS)),
+    mode=st.sampled_from(MODES),
+    features=st.sampled_from(["", TSO, "-EVENT_IDX", "+RING_PACKED", "+RING_PACKED,+IN_ORDER", "-INDIRECT_DESC"]),
+    queue_size=st.sampled_from([16, 32, 128]),
+    burst=st.integers(1, 40),
+    xmit_more=st.integers(1, 40),
+    wait=st.booleans(),
+    reflects=st.booleans(),
+)
+@settings(max_examples=60, deadline=None)
+def test_every_frame_leaves_or_is_counted_under_one_reason(
+    sizes: list[int],
+    kernel: str,
+    mode: Mode,
+    features: str,
+    queue_size: int,
+    burst: int,
+    xmit_more: int,
+    *,
+    wait: bool,
+    reflects: bool,
+) -> None:
+    """Once, in order, unchanged; descriptors and skbs are conserved, and nothing hangs."""
+    nic = Nic(
+        mode,
+        queue_size,
+        driver=kernel,
+        features=features,
+        burst=burst,
+        xmit_more=xmit_more,
+        wait=wait,
+        guest="reflect" if reflects else "send",
+    )
+    frames = [plain(size, n) for n, size in enumerate(sizes)]
+    if reflects:
+        _, sent = nic.exchange(frames)
+        left = [one.data[6:12] + one.data[:6] + one.data[12:] for one in sent]
+    else:
+        left = [one.data for one in nic.send(frames)]
+    rest = iter(frames)
+    assert all(any(one == frame for frame in rest) for one in left)
+    ring, sq = nic.driver.rings[1], nic.driver.send_queues[0]
+    # A queue that nothing wakes, as one of 16 entries, keeps frames in its queueing discipline.
+    assert len(left) + sum(nic.dropped.values()) + sq.qlen == len(frames)
+    outstanding = sq.sent - sq.packets
+    assert 0 <= outstanding <= queue_size
+    assert ring.num_free <= queue_size - outstanding
+    if outstanding == 0:
+        assert ring.num_free == queue_size
+        assert sq.qlen or nic.sending.idle()

@@ -20,23 +20,33 @@ class WildAccessError(AssertionError):
 class Ledger:
     """The ranges of host memory that were handed out, kept sorted by start.
 
-    Compiled kernels do not consult it; a kernel that Python calls does, at every access.
+    Compiled kernels do not consult it; a kernel that Python calls does, at every access. Owners may die in a garbage
+    collection at any moment, also while another one is being entered: those wait until it is.
     """
 
     def __init__(self) -> None:
         self._starts: list[int] = []
         self._ends: list[int] = []
+        self._adding = False
+        self._died: list[int] = []
 
     def add(self, owner: Any, address: int, size: int) -> None:
         """Enter ``size`` bytes at ``address`` for as long as ``owner`` lives."""
         if size == 0:
             return
+        self._adding = True
         at = bisect.bisect_left(self._starts, address)
         self._starts.insert(at, address)
         self._ends.insert(at, address + size)
+        self._adding = False
+        while self._died:
+            self._remove(self._died.pop())
         weakref.finalize(owner, self._remove, address)
 
     def _remove(self, address: int) -> None:
+        if self._adding:
+            self._died.append(address)
+            return
         at = bisect.bisect_left(self._starts, address)
         if at < len(self._starts) and self._starts[at] == address:
             del self._starts[at], self._ends[at]
