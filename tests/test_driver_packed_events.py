@@ -57,14 +57,15 @@ def test_pack_b_07_kick_by_flags(flags: int, need: int, event: bool) -> None:
         (4, 1, 0, 0, 0),
     ],
 )
+@eras_with_packed
 def test_pack_b_08_kick_when_the_named_descriptor_is_passed(
-    before: int, segments: int, event: int, wrap: int, need: int
+    kernel: str, before: int, segments: int, event: int, wrap: int, need: int
 ) -> None:
     """PACK-B-08.
 
     The event names a slot and its wrap counter; ring of 5, ``before`` slots gone before the buffer is added.
     """
-    rig = PackedRig(5, event=True)
+    rig = PackedRig(5, kernel, event=True)
     if before:
         rig.cycle(9, before)
         virtqueue_kick_prepare(rig.vq)
