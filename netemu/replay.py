@@ -378,6 +378,7 @@ class Replay(Job):
             "netdev": nic.netdev,
             "snmp": nic.stack.snmp(),
             "broken": nic.device.broken + nic.driver.broken,
+            "refused": nic.driver.refused,
             "quirks": nic.quirks_fired,
             "made_up": nic.made_up,
             "offloads": self._offloads(),

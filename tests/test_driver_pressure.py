@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from netemu import Nic
@@ -9,9 +11,11 @@ from netemu.driver.indirect import table_pool_at
 from netemu.driver.refill import refill_work, virtnet_open
 from netemu.driver.virtio_ring import virtqueue_at
 from netemu.offer import MODES, Mode, RingKind
+from netemu.replay import Replay, ReplayOptions
 from netemu.virtio import features as f
 from netemu.virtio.features import FeatureSet
 from tests.driver_kit import BIG, MERGEABLE, SMALL, V4_19, V6_1, V7_0, Rig, every_era, frame, free, plain, vnet_hdr
+from tests.replay_kit import write_pcap
 from tests.wire import udp
 
 HALF_SECOND = 500_000_000
@@ -167,3 +171,12 @@ def test_a_run_repeats() -> None:
         received = [one.skb.frame_id for one in nic.receive([udp(b"x" * 600)] * 100)]
         runs.append((received, nic.driver.refused, nic.ethtool))
     assert runs[0] == runs[1]
+
+
+def test_replay_says_what_was_refused(tmp_path: Path) -> None:
+    """Every fourth skb fails: a quarter of 8 frames."""
+    path = write_pcap(tmp_path / "in.pcap", [udp(b"x" * 60)] * 8)
+    job = Replay(ReplayOptions(pressure=("skbs:every=4",)))
+    job.play([str(path)])
+    assert job.summary()["refused"] == {"skbs": 2}
+    assert job.summary()["dropped"] == {"no_memory": 2}

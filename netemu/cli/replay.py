@@ -269,6 +269,8 @@ def _in_words(figures: dict[str, Any]) -> str:
     for n, queue in enumerate(figures["queues"]):
         lines.append(f"{n:>5}" + "".join(f"{queue[name]:>12}" for name in titles))
     lines += sent_in_words(figures["sent"])
+    for kind, times in figures["refused"].items():
+        lines.append(f"refused: {times:,} allocations of {kind}")
     for name, times in figures["quirks"].items():
         lines.append(f"quirk {name}: {times:,} times")
     if figures["made_up"]:
