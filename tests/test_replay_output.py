@@ -354,7 +354,7 @@ def test_wiresharks_tools_read_all_that_is_noted(encap: Encap, tmp_path: Path) -
 
 KEYS = ["frames_in", "bytes_in", "frames_out", "bytes_out", "dropped", "merged", "sent_by_xdp", "seconds",
         "frames_per_second", "interrupted", "mode", "driver", "queue_size", "features", "queues", "coalesce", "ethtool",
-        "netdev", "snmp", "broken", "refused", "quirks", "made_up", "offloads"]  # fmt: skip
+        "netdev", "snmp", "broken", "refused", "quirks", "made_up", "offloads", "sent"]  # fmt: skip
 
 
 def json_of(*arguments: str | Path, stdin: bytes = b"") -> dict[str, Any]:

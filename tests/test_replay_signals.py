@@ -270,8 +270,8 @@ def test_the_report_lines_up_whatever_the_numbers() -> None:
         "dropped": {reason.key: 98_765_432_109 for reason in DropReason},
         "seconds": 123456.7891234, "frames_per_second": 98_765_432, "interrupted": True,
         "driver": "linux-7.0", "mode": "mergeable", "queue_size": 1024,
-        "features": ["MRG_RXBUF"], "merged": 0, "sent": {}, "quirks": {}, "made_up": 0, "queues": [queue] * 64,
-        "refused": {"tables": 98_765_432_109},
+        "features": ["MRG_RXBUF"], "merged": 0, "sent_by_xdp": 0, "sent": {}, "quirks": {}, "made_up": 0,
+        "refused": {"tables": 98_765_432_109}, "queues": [queue] * 64,
         "ethtool": {"rx63_xdp_redirects": 98_765_432_109}, "netdev": {}, "broken": ["a word " * 30], "offloads": {},
         "snmp": {"Icmp6InNeighborAdvertisements": 123_456_789, "Ip6InOctets": 98_765_432_109_876, "TcpInSegs": 1},
     }  # fmt: skip
