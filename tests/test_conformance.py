@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.conformance import Clause, apart, citations, clauses, faults, table
+from tests.conformance import APART, CLAUSES, REPO, Clause, apart, citations, clauses, defenders, faults, table
 
 MODULE = '''
 CASES = [("RX-D-01", 1)]
@@ -61,3 +61,9 @@ def test_the_table_adds_up() -> None:
         ["TX", "1", "0", "0", "1"],
         ["all", "3", "1", "1", "1"],
     ]
+
+
+def test_no_clause_is_left_open() -> None:
+    """What `make conformance` judges: each clause has a test or a reason why it does not apply, and not both."""
+    tests, reasons = defenders(REPO / "tests"), apart(APART.read_text())
+    assert list(faults(clauses(CLAUSES.read_text()), tests, reasons)) == []
