@@ -9,6 +9,7 @@ from __future__ import annotations
 from enum import IntEnum
 
 from netemu.jit import Struct, StructArray, array_of, i64, kernel, pointer, struct
+from netemu.outstanding import note_left
 
 
 class Fate(IntEnum):
@@ -45,6 +46,8 @@ class FateLog(Struct):
     entries: i64
     count: i64
     size: i64
+    outstanding: i64
+    """Address of the `netemu.outstanding.OutstandingState` of frames that the ring may lose, or 0."""
 
 
 fate_log_at = pointer(FateLog)
@@ -58,6 +61,8 @@ def note_fate(address: i64, frame_id: i64, fate: i64, other: i64) -> None:
     if address == 0:
         return
     log = fate_log_at(address)
+    if log.outstanding != 0:
+        note_left(log.outstanding, frame_id)
     if log.count < log.size:
         entry = _entry_at(log.entries + log.count * _ENTRY_SIZE)
         entry.frame_id = frame_id
@@ -69,10 +74,10 @@ def note_fate(address: i64, frame_id: i64, fate: i64, other: i64) -> None:
 class Fates:
     """A `FateLog` with the memory of its entries."""
 
-    def __init__(self, size: int) -> None:
-        """Room for ``size`` entries."""
+    def __init__(self, size: int, outstanding: int = 0) -> None:
+        """Room for ``size`` entries; ``outstanding`` is the address of who is told as well, or 0."""
         self._entries: StructArray[FateEntry] = array_of(FateEntry, size)
-        self.struct = FateLog(entries=self._entries.address, size=size)
+        self.struct = FateLog(entries=self._entries.address, size=size, outstanding=outstanding)
         self.address = self.struct.address
 
     def take(self) -> list[tuple[int, Fate, int]]:

@@ -9,6 +9,7 @@ from netemu.driver.xdp_set import VirtnetXdp
 from netemu.fates import Fate, Fates
 from netemu.gro import GroState, gro_at, napi_gro_flush, napi_gro_receive
 from netemu.jit import hook, load_together
+from netemu.outstanding import Outstanding
 from netemu.xdp import XdpProgram
 
 
@@ -32,6 +33,8 @@ class Guest:
         self._fates: list[Fates] = []
         self._gro: list[GroState] = []
         self.gro = gro
+        self.outstanding: Outstanding | None = None
+        """Frames that a ring may lose; see `keep_count`."""
         self.xdp: VirtnetXdp | None = None
         """There once a program was attached."""
         if gro:
@@ -74,6 +77,12 @@ class Guest:
         """Frames that GRO merged into others."""
         return sum(state.struct.merged for state in self._gro)
 
+    def keep_count(self) -> int:
+        """Follow each frame through the rings, as these may lose some; the address of the book, for the loop."""
+        self.outstanding = Outstanding()
+        self.log_fates(0)
+        return self.outstanding.address
+
     def log_fates(self, capacity: int) -> None:
         """Note what becomes of frames that do not come up; 0: do not. There is room for ``capacity`` per queue.
 
@@ -82,8 +91,9 @@ class Guest:
         self._fates = []
         for n, rq in enumerate(self._driver.receive_queues):
             rq.fates = 0
-            if capacity:
-                self._fates.append(Fates(capacity + self._driver.rings[2 * n].num))
+            if capacity or self.outstanding is not None:
+                size = capacity + self._driver.rings[2 * n].num if capacity else 0
+                self._fates.append(Fates(size, self.outstanding.address if self.outstanding is not None else 0))
                 rq.fates = self._fates[n].address
             if rq.gro:
                 gro_at(rq.gro).fates = rq.fates

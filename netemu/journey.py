@@ -76,10 +76,7 @@ def lost_in_words(lost: Sequence[Lost]) -> list[str]:
         if frame.fate in _SENT:
             what = f"was {_SENT[frame.fate]} on queue {frame.queue}"
         else:
-            why = "by the driver, see its counters"
-            if frame.reason is not None:
-                why = f"{frame.reason.key}, {frame.reason.words}"
-            what = f"was dropped on queue {frame.queue}: {why}"
+            what = f"was dropped on queue {frame.queue}: {frame.reason.key}, {frame.reason.words}"
         lines.append(f"{PREFIX}frame {frame.frame_id} {what}")
     if len(lost) > _LOST_SHOWN:
         lines.append(f"{PREFIX}{len(lost) - _LOST_SHOWN} more frames were dropped here")

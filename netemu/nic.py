@@ -197,6 +197,8 @@ class Nic:
         )
         self.control = NicControl(self.driver, self.take_interrupts)
         self._add_extras()
+        if of_device or of_driver:
+            self.engine.outstanding = self.guest.keep_count()
         pressure = [*pressure]
         self.driver.put_under_pressure(pressure)
         self.driver.misbehave(of_driver)
@@ -517,21 +519,19 @@ class Nic:
 
     @property
     def dropped(self) -> dict[str, int]:
-        """Frames that did not arrive, by reason (`DropReason.key`); reasons that did not occur are left out."""
+        """Frames that did not arrive, by reason (`DropReason.key`); reasons that did not occur are left out.
+
+        The reasons that begin with "tx_" are of frames that did not leave.
+        """
         counts = self.drops_by_device + self.driver.drops.sum(axis=0)
-        if self.quirks_fired:
-            counts[DropReason.RING_LOST] += max(0, self._unaccounted(int(counts.sum())))
+        if self.guest.outstanding is not None:
+            counts[DropReason.RING_LOST] += self.guest.outstanding.lost
         return {reason.key: int(counts[reason]) for reason in DropReason if counts[reason]}
 
     @property
     def made_up(self) -> int:
         """Frames that came up, or were dropped by the driver, and never arrived: what misbehaviour makes of buffers."""
-        counts = self.drops_by_device + self.driver.drops.sum(axis=0)
-        return max(0, -self._unaccounted(int(counts.sum()))) if self.quirks_fired else 0
-
-    def _unaccounted(self, dropped: int) -> int:
-        """Frames that neither came up, nor were merged, nor are in any drop counter; true between two runs."""
-        return self.engine.frames_in - self.engine.frames_out - self.guest.merged - self.guest.sent_away - dropped
+        return self.guest.outstanding.struct.made_up if self.guest.outstanding is not None else 0
 
     @property
     def quirks_fired(self) -> dict[str, int]:

@@ -31,11 +31,17 @@ class DropReason(IntEnum):
     XDP_ABORTED = 20
     XDP_UNFIT = 21
     XDP_NOT_SENT = 22
+    TX_NO_MEMORY = 23
 
     @property
     def key(self) -> str:
         """The name in JSON and in tables: lower case."""
         return self.name.lower()
+
+    @property
+    def sending(self) -> bool:
+        """Whether it is a reason not to leave, for frames that a guest sends; the others are reasons not to arrive."""
+        return self.name.startswith("TX_")
 
     @property
     def words(self) -> str:
@@ -67,6 +73,7 @@ _WORDS = {
     DropReason.XDP_ABORTED: "the XDP program failed or gave no verdict there is (xdp_drops)",
     DropReason.XDP_UNFIT: "cannot be shown to an XDP program: GSO, an unfinished checksum, its size (xdp_drops)",
     DropReason.XDP_NOT_SENT: "no room for what the XDP program sent away (xdp_tx_drops, xdp_drops)",
+    DropReason.TX_NO_MEMORY: "the guest had no memory to send it",
 }
 
 # The same numbers for kernels, which take no enums.
@@ -91,5 +98,6 @@ TX_INVALID = int(DropReason.TX_INVALID)
 TX_REFUSED = int(DropReason.TX_REFUSED)
 TX_MALFORMED = int(DropReason.TX_MALFORMED)
 TX_NOT_NEGOTIATED = int(DropReason.TX_NOT_NEGOTIATED)
+TX_NO_MEMORY = int(DropReason.TX_NO_MEMORY)
 
 REASON_COUNT = len(DropReason)

@@ -37,6 +37,7 @@ from netemu.offload.coalesce import coalesce
 from netemu.offload.finish import finish
 from netemu.offload.report import finishing, merging
 from netemu.programs import load_program
+from netemu.reasons import DropReason
 from netemu.sending import Role
 from netemu.sent_capture import SentCapture, Tap, which_tap
 from netemu.trace import SkbEvent, TraceBuffers
@@ -280,13 +281,17 @@ class Replay(Job):
                 self._redirected.close()
 
     def _statistics(self) -> InterfaceStatistics:
-        by_device = int(self.nic.drops_by_device.sum())
+        by_device = self.nic.drops_by_device
+        arriving = [reason for reason in DropReason if not reason.sending]
+        sends = self.options.guest == "send"
+        dropped = sum(self.nic.dropped.get(reason.key, 0) for reason in (DropReason if sends else arriving))
+        at_device = int(sum(by_device[reason] for reason in arriving))
         return InterfaceStatistics(
             starttime=self._first_tstamp,
             endtime=self._last_tstamp,
             ifrecv=self.nic.engine.frames_in,
-            ifdrop=by_device,
-            osdrop=sum(self.nic.dropped.values()) - by_device,
+            ifdrop=at_device,
+            osdrop=dropped - at_device,
             usrdeliv=self.nic.engine.frames_out,
         )
 

@@ -19,13 +19,13 @@ _OUTSTANDING = 1 << 14
 class Lost:
     """A frame that did not come up.
 
-    ``reason`` is None where nobody noted one, as of a frame that was swallowed with another; ``fate`` tells of frames
-    that an XDP program sent away.
+    ``reason`` is NONE for frames that an XDP program sent away, as ``fate`` tells; RING_LOST where nobody noted one, as
+    of a frame that was swallowed with another.
     """
 
     frame_id: int
     queue: int
-    reason: DropReason | None
+    reason: DropReason
     fate: Fate = Fate.DROPPED
 
 
@@ -67,7 +67,9 @@ class Ways:
             del way[passed]
             if fate == Fate.MERGED:
                 continue
-            reason = DropReason(other) if fate == Fate.DROPPED else None
+            reason = DropReason(other) if fate == Fate.DROPPED else DropReason.NONE
+            if fate is None:
+                reason = DropReason.RING_LOST
             self._lost.append(Lost(passed, queue, reason, fate or Fate.DROPPED))
         return tuple(way.pop(frame_id, ()))
 

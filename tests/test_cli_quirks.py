@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import json
 import re
+from pathlib import Path
 
 import pytest
 
 from netemu.errors import ConfigError
 from netemu.nic import Nic
 from netemu.quirk_list import ALL_QUIRKS, by_side
-from tests.replay_kit import netemu, one_error_line
-from tests.support import REPO
+from netemu.replay import ReplayOptions
+from tests.replay_kit import netemu, one_error_line, played
+from tests.support import PCAPS, REPO
 
 CLAUSES = set(re.findall(r"^\| ([A-Z]+-[DVB]-\d\d) \|", (REPO / "docs" / "clauses.md").read_text(), re.MULTILINE))
 # What a half can do wrong, in words, and the quirks that stand for it.
@@ -63,6 +65,15 @@ def test_a_replay_with_quirks_says_how_often_they_happened() -> None:
     assert figures["dropped"]["bad_header"] == 3
     assert figures["made_up"] == 0
     assert b"quirk csum-offsets: 3 times" in netemu("replay", source, "--quirk", "csum-offsets:at=2,count=3").stdout
+
+
+def test_a_journey_names_the_frames_that_were_lost_in_the_ring(tmp_path: Path) -> None:
+    """Bug: they were called dropped by the driver, whose counters know nothing of them."""
+    out = tmp_path / "out.pcapng"
+    rule = "num-buffers-more:at=3,count=1"
+    figures = played(PCAPS / "dns.pcap", ReplayOptions(journey=True, quirks=(rule,)), out)
+    assert figures["dropped"] == {"ring_lost": 1}
+    assert out.read_bytes().count(b"frame 4 was dropped on queue 0: ring_lost") == 1
 
 
 def test_the_same_seed_does_the_same() -> None:

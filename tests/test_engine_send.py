@@ -290,7 +290,7 @@ def test_a_sender_has_an_account() -> None:
         wire.frame(n).vnet = header.frame(0).address
     nic.arrive(wire.address, 8)
     assert nic.run()
-    assert nic.dropped == {"no_memory": 4}
+    assert nic.dropped == {"tx_no_memory": 4}
 
 
 @pytest.mark.parametrize("kernel", ERAS)

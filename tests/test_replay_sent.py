@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import struct
 import subprocess
 from pathlib import Path
@@ -200,3 +201,18 @@ def test_the_command_tells_what_was_sent(tmp_path: Path) -> None:
     assert figures["sent"]["wire"]["segmented"] == 10
     refused = netemu("replay", str(WEB), "--tap", "tx", "-o", str(tmp_path / "out.pcap"))
     assert "sends nothing" in one_error_line(refused)
+
+
+def test_what_a_guest_cannot_send_back_did_arrive(tmp_path: Path) -> None:
+    """Bug: frames that did not leave were told among those that did not arrive, in the report and in the capture."""
+    path = write_pcap(tmp_path / "in.pcap", [numbered(9000, n) for n in range(3)] + [numbered(60, 3)])
+    seen, figures = of_options(path, tmp_path, guest="reflect", tap="both")
+    assert figures["dropped"] == {"tx_too_long": 3}
+    assert [one.number(FLAGS) for one in seen] == [INBOUND] * 4 + [OUTBOUND]
+    text = netemu("replay", str(path), "--guest", "reflect").stdout.decode()
+    assert re.search(r"^dropped +0$", text, re.MULTILINE)
+    assert re.search(r"^not sent +3\n +3  tx_too_long: longer", text, re.MULTILINE)
+    # ifdrop and osdrop of the interface statistics block
+    statistics = (out := (tmp_path / "out.pcapng").read_bytes())[out.rindex(b"\x05\0\0\0") :]
+    for code in (5, 7):
+        assert statistics.count(struct.pack("<HHQ", code, 8, 0)) == 1

@@ -29,7 +29,8 @@ MAY_IMPORT = {
     "quirks": "errors jit",
     "offload": "checksum errors frame jit virtio",  # frames as bytes: nothing of rings, skbs or files
     "skb": "checksum jit memory pages pressure",
-    "fates": "jit",
+    "fates": "jit outstanding",
+    "outstanding": "jit",
     "xdp": "errors jit pages skb",  # what a user's program sees
     "gro": "checksum fates jit pages skb",  # TCP segments over skbs: nothing of virtio
     "trace": "jit skb",
@@ -57,7 +58,7 @@ ONLY_WHEN_USED = {"scapy", "rich"}
 
 # The host, the guest and their protocols are fed bytes and time: files, sockets, clocks and threads are for others.
 NO_IO = {"checksum", "device", "driver", "engine", "memory", "offload", "pages", "skb", "stack", "trace", "virtio"}
-NO_IO |= {"fates", "gro", "pressure", "ways", "xdp"}
+NO_IO |= {"fates", "gro", "outstanding", "pressure", "ways", "xdp"}
 IO = {"asyncio", "io", "os", "pathlib", "random", "select", "socket", "subprocess", "threading", "time"}
 
 # What a start of the command line must not load.

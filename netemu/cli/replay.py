@@ -247,14 +247,16 @@ def replay(
 def _in_words(figures: dict[str, Any]) -> str:
     """The figures as a short report of at most 80 columns."""
     rate = figures["frames_per_second"]
-    dropped = figures["dropped"]
+    unsent = {key: count for key, count in figures["dropped"].items() if key.startswith("tx_")}
+    dropped = {key: count for key, count in figures["dropped"].items() if key not in unsent}
     lines = [
         f"frames in    {figures['frames_in']:>13,}   {figures['bytes_in']:>17,} bytes",
         f"delivered    {figures['frames_out']:>13,}   {figures['bytes_out']:>17,} bytes",
         f"dropped      {sum(dropped.values()):>13,}",
+        *_reasons(dropped),
     ]
-    for key, count in dropped.items():
-        lines += wrapped(f"  {count:>11,}  {key}: {_reason(key)}", indent=15)
+    if unsent:
+        lines += [f"not sent     {sum(unsent.values()):>13,}", *_reasons(unsent)]
     if figures["sent_by_xdp"]:
         lines.append(f"sent by XDP  {figures['sent_by_xdp']:>13,}   back to the host, or redirected")
     if figures["merged"]:
@@ -286,8 +288,11 @@ def _in_words(figures: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def _reason(key: str) -> str:
-    """A drop reason in words."""
+def _reasons(counts: dict[str, int]) -> list[str]:
+    """Lines for drop reasons, each with its words."""
     from netemu.reasons import DropReason  # noqa: PLC0415
 
-    return DropReason[key.upper()].words
+    lines = []
+    for key, count in counts.items():
+        lines += wrapped(f"  {count:>11,}  {key}: {DropReason[key.upper()].words}", indent=15)
+    return lines

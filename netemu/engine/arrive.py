@@ -22,6 +22,7 @@ from netemu.engine.state import DONE, FLUSH, QUEUE_PAIR, Engine
 from netemu.engine.taps import number_of, ring_tap, trace_buffers
 from netemu.frame import FRAME_SIZE, Frame, frame_at
 from netemu.jit import call5, i64, kernel, load64, store64
+from netemu.outstanding import note_entered
 from netemu.reasons import NO_BUFFER, QUEUE_BROKEN, TOO_LONG
 from netemu.trace import trace_at, trace_drop, trace_has_room
 
@@ -121,6 +122,8 @@ def arrive(e: Engine) -> i64:
     tag.frame_id = number_of(e, frame)
     tag.tstamp = frame.tstamp
     tag.wire_len = frame.wire_len
+    if e.outstanding != 0:
+        note_entered(e.outstanding, tag.frame_id)
     called = publish(dq) if e.extras == 0 else publish_extra(e, queue, frame.len)
     if called != 0:
         interrupt(e, queue)

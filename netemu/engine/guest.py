@@ -8,6 +8,7 @@ from netemu.driver.virtnet import RQ_SIZE, napi_at, rq_at, vi_at
 from netemu.engine.state import DONE, FLUSH, Engine, engine_at
 from netemu.engine.taps import tap
 from netemu.jit import call2, call3, i64, kernel
+from netemu.outstanding import note_left
 from netemu.skb import kfree_skb, skb_at
 from netemu.trace import trace_at, trace_has_room, trace_skb
 
@@ -59,6 +60,8 @@ def hand_up(engine: i64) -> i64:
         if trace.capacity != 0:
             trace_skb(trace, skb, e.first_queue + queue, verdict, drops)
         e.frames_out += 1
+        if e.outstanding != 0:
+            note_left(e.outstanding, skb.frame_id)
         e.bytes_out += skb.len
         rq.rx_list = skb.next
         rq.rx_count -= 1

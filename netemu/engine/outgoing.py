@@ -12,7 +12,7 @@ from netemu.frame import FRAME_SIZE, frame_at
 from netemu.jit import call1, i64, kernel, load64, memset, store8, store16, store64
 from netemu.offload.batch import DONE, batch_at
 from netemu.offload.finish import finish_job_at
-from netemu.reasons import NO_MEMORY, TX_INVALID, TX_REFUSED, TX_STOPPED, TX_TOO_LONG
+from netemu.reasons import TX_INVALID, TX_NO_MEMORY, TX_REFUSED, TX_STOPPED, TX_TOO_LONG
 from netemu.skb import CHECKSUM_PARTIAL, GSO_TUNNEL_CSUM, Skb, kfree_skb, skb_at, skb_copy_bits
 from netemu.virtio.net import (
     HDR_CSUM_OFFSET,
@@ -105,7 +105,7 @@ def _segment(e: Engine, sq: SendQueue, address: i64, xmit_more: i64) -> None:
             last = done == DONE and n + 1 == batch.made
             part = build_outgoing(sq, piece.address, piece.len, piece.vnet)
             if part == 0:
-                book_drop(e, NO_MEMORY)
+                book_drop(e, TX_NO_MEMORY)
                 continue
             segment = skb_at(part)
             segment.frame_id = frame.id
@@ -130,7 +130,7 @@ def hand_down(e: Engine, sq: SendQueue, address: i64, xmit_more: i64) -> None:
     if verdict == XMIT_LINEARIZE:
         address = skb_linearize(sq, address)
         if address == 0:
-            book_drop(e, NO_MEMORY)
+            book_drop(e, TX_NO_MEMORY)
             return
         verdict = validate_xmit_skb(vi, skb_at(address))
     if verdict == XMIT_OK:

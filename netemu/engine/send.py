@@ -10,7 +10,7 @@ from netemu.engine.outgoing import book_drop, hand_down
 from netemu.engine.state import DONE, Engine, engine_at
 from netemu.frame import FRAME_SIZE, Frame, frame_at
 from netemu.jit import entry, i64, kernel
-from netemu.reasons import NO_MEMORY, TX_STOPPED
+from netemu.reasons import TX_NO_MEMORY, TX_STOPPED
 from netemu.skb import skb_at
 from netemu.trace import trace_at, trace_drop, trace_has_room
 
@@ -54,11 +54,11 @@ def _send(e: Engine, sq: SendQueue, frame: Frame, queue: i64) -> None:
         _wait(e, frame, queue, TX_STOPPED)
         return
     if sk.wmem_alloc >= sk.sndbuf:
-        _wait(e, frame, queue, NO_MEMORY)
+        _wait(e, frame, queue, TX_NO_MEMORY)
         return
     address = build_outgoing(sq, frame.address, frame.len, frame.vnet)
     if address == 0:
-        _wait(e, frame, queue, NO_MEMORY)
+        _wait(e, frame, queue, TX_NO_MEMORY)
         return
     skb = skb_at(address)
     skb.frame_id = frame.id if frame.id != 0 else e.frames_in + 1

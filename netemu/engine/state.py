@@ -69,6 +69,8 @@ class Engine(Struct):
     bytes_out: i64
     last_up: i64
     """Number of the last frame handed up, in order of arrival."""
+    outstanding: i64
+    """Address of the `netemu.outstanding.OutstandingState` of frames that rings may lose, or 0."""
     lost: i64
     """Frames dropped that have not been noted at a frame behind them."""
     # Sending; all 0 where the guest only receives.
