@@ -24,9 +24,10 @@ COMMANDS = [shlex.split(line, comments=True)[1:] for line in SHELL if line.start
 
 @pytest.fixture(scope="module")
 def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with the bundled captures, where commands of the README leave what they write."""
+    """A folder with the bundled captures and examples, where commands of the README leave what they write."""
     folder = tmp_path_factory.mktemp("checkout")
-    (folder / "pcaps").symlink_to(REPO / "pcaps")
+    for name in ("pcaps", "examples"):
+        (folder / name).symlink_to(REPO / name)
     return folder
 
 
