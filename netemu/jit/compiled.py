@@ -7,15 +7,18 @@ import inspect
 from collections.abc import Callable
 from typing import Any
 
-import numba
 from llvmlite import ir
 from numba.core import cgutils, typed_passes, types, untyped_passes
 from numba.core.codegen import JITCodeLibrary
 from numba.core.compiler import CompilerBase
 from numba.core.compiler_lock import global_compiler_lock
 from numba.core.compiler_machinery import PassManager
+from numba.core.datamodel import register_default
+from numba.core.datamodel.models import OpaqueModel
+from numba.core.imputils import lower_getattr_generic, lower_setattr_generic
 from numba.core.registry import CPUDispatcher
 from numba.core.typing import signature
+from numba.core.typing.templates import AttributeTemplate, infer_getattr
 from numba.extending import lower_builtin, type_callable, typeof_impl
 
 from netemu.jit import hooks, ops
@@ -23,6 +26,9 @@ from netemu.jit.kernels import POINTERS, Kernel
 from netemu.jit.structs import Struct
 
 _COPY_WIDTHS = (64, 32, 16, 8)
+_WORD = ir.IntType(64)
+_SHARED = "memory"
+"""What the loads and stores of bytes at addresses are of: never of a struct's field."""
 _BYTE_POINTER = ir.IntType(8).as_pointer()
 _OPTIONS: dict[str, Any] = {"nopython": True, "boundscheck": None, "error_model": "numpy", "no_rewrites": True}
 
@@ -37,9 +43,15 @@ class _KernelLibrary(JITCodeLibrary):
         self._finalize_dynamic_globals()
         self._finalized = True
 
-    def object_code(self) -> bytes:
-        """Optimise everything that was linked in, and make it into an object file."""
+    def object_code(self, symbol: str) -> bytes:
+        """Optimise everything that was linked in, and make it into an object file that offers ``symbol``.
+
+        All else is its own business, so that what has one caller becomes part of it and what has none is left out.
+        """
         self._ensure_finalized()
+        for function in self._final_module.functions:
+            if not function.is_declaration and function.name != symbol:
+                function.linkage = "internal"
         super()._optimize_final_module()
         return bytes(self._codegen._tm.emit_object(self._final_module))  # noqa: SLF001 - Numba has no public way
 
@@ -104,18 +116,66 @@ def compile_entry(entry: Kernel) -> tuple[str, bytes]:
     dispatcher.compile(arguments)
     result = dispatcher.overloads[arguments]
     with global_compiler_lock:
-        return result.fndesc.llvm_func_name, result.library.object_code()
+        symbol = result.fndesc.llvm_func_name
+        return symbol, result.library.object_code(symbol)
+
+
+class _StructType(types.Type):
+    """A `Struct` in a kernel: its address."""
+
+    def __init__(self, cls: type[Struct]) -> None:
+        super().__init__(f"{cls.__module__}.{cls.__qualname__}")
+        self.offsets = {name: field[1] for name, field in (cls.dtype.fields or {}).items()}
+
+
+register_default(_StructType)(OpaqueModel)
+
+
+@infer_getattr
+class _StructFields(AttributeTemplate):
+    key = _StructType
+
+    def generic_resolve(self, value: Any, attr: str) -> Any:  # type: ignore[override]
+        """All fields are int64."""
+        return types.int64 if attr in value.offsets else None
+
+
+def _place(builder: Any, struct: _StructType, value: Any, name: str) -> Any:
+    """The address of a field."""
+    at = builder.gep(value, [_WORD(struct.offsets[name])], inbounds=True)
+    return builder.bitcast(at, _WORD.as_pointer())
+
+
+def _get_field(_context: Any, builder: Any, struct: _StructType, value: Any, name: str) -> Any:
+    return _tag(builder, builder.load(_place(builder, struct, value, name), align=8), f"{struct.name}.{name}")
+
+
+def _set_field(context: Any, builder: Any, sig: Any, args: Any, name: str) -> Any:
+    struct, kind = sig.args
+    value = context.cast(builder, args[1], kind, types.int64)
+    _tag(builder, builder.store(value, _place(builder, struct, args[0], name), align=8), f"{struct.name}.{name}")
+
+
+def _tag(builder: Any, access: Any, what: str) -> Any:
+    """Tell LLVM what a load or a store is of: accesses to different things never are of the same memory (TBAA).
+
+    So a field of a struct need not be loaded anew behind a store to another, or to shared memory. An access without a
+    tag, such as those of ``memcpy``, may be of anything.
+    """
+    module = builder.module
+    kind = module.add_metadata([what, module.add_metadata(["netemu"]), _WORD(0)])
+    access.set_metadata("tbaa", module.add_metadata([kind, kind, _WORD(0)]))
+    return access
 
 
 @functools.cache
 def _lower_pointer(struct_at: Callable[[int], Struct], cls: type[Struct]) -> None:
     """Tell Numba what ``struct_at`` (see `netemu.jit.pointer`) is: a cast of an address."""
-    record = numba.from_dtype(cls.dtype)
 
-    def cast(context: Any, builder: Any, _signature: Any, args: Any) -> Any:
-        return builder.inttoptr(args[0], context.get_value_type(record))
+    def cast(_context: Any, builder: Any, _signature: Any, args: Any) -> Any:
+        return builder.inttoptr(args[0], _BYTE_POINTER)
 
-    _lower(struct_at, cast, 1, record)
+    _lower(struct_at, cast, 1, _StructType(cls))
 
 
 def _lower(function: Callable[..., Any], code: Callable[..., Any], arguments: int, result: Any) -> None:
@@ -143,6 +203,7 @@ def _lower_load(function: Callable[..., Any], bits: int, order: str | None = Non
     def code(_context: Any, builder: Any, _signature: Any, args: Any) -> Any:
         where = builder.inttoptr(args[0], width.as_pointer())
         value = builder.load_atomic(where, order, bits // 8) if order else builder.load(where, align=1)
+        _tag(builder, value, _SHARED)
         if big:
             value = builder.bswap(value)
         return value if bits == 64 else builder.zext(value, ir.IntType(64))
@@ -159,10 +220,9 @@ def _lower_store(function: Callable[..., Any], bits: int, order: str | None = No
         value = args[1] if bits == 64 else builder.trunc(args[1], width)
         if big:
             value = builder.bswap(value)
-        if order:
-            builder.store_atomic(value, where, order, bits // 8)
-        else:
-            builder.store(value, where, align=1)
+        plain = order is None
+        access = builder.store(value, where, align=1) if plain else builder.store_atomic(value, where, order, bits // 8)
+        _tag(builder, access, _SHARED)
         return context.get_dummy_value()
 
     _lower(function, code, 2, types.none)
@@ -221,6 +281,8 @@ def _call(_context: Any, builder: Any, _signature: Any, args: Any) -> Any:
     return builder.select(returned, builder.load(result), word(hooks.FAILED))
 
 
+lower_getattr_generic(_StructType)(_get_field)
+lower_setattr_generic(_StructType)(_set_field)
 _lower_load(ops.load8, 8)
 _lower_load(ops.load16, 16)
 _lower_load(ops.load32, 32)
