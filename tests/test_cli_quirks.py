@@ -10,7 +10,7 @@ import pytest
 
 from netemu.errors import ConfigError
 from netemu.nic import Nic
-from netemu.quirk_list import ALL_QUIRKS, by_side
+from netemu.nic.quirk_list import ALL_QUIRKS, by_side
 from netemu.replay import ReplayOptions
 from tests.replay_kit import netemu, one_error_line, played
 from tests.support import PCAPS, REPO

@@ -15,8 +15,8 @@ from netemu.device.transmit import EGRESS_FRAMES
 from netemu.driver.eras import ERAS
 from netemu.errors import ConfigError
 from netemu.nic import Nic, Outgoing
+from netemu.nic.sending import SentFrame
 from netemu.offer import MODES, Mode
-from netemu.sending import SentFrame
 from tests.test_engine import Wire, udp
 from tests.wire import A4, A6, TCP, UDP, internet_checksum, ipv4, ipv6, pseudo, put
 from tests.wire import udp as datagram

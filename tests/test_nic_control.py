@@ -7,12 +7,12 @@ from typing import Any
 
 import pytest
 
-from netemu.control import Settings, parse_coalesce
 from netemu.driver import dim as driver_dim
 from netemu.errors import ConfigError, NetemuError
 from netemu.frame import Frame
 from netemu.jit import allocate, array_of
 from netemu.nic import Nic
+from netemu.nic.control import Settings, parse_coalesce
 from netemu.virtio.features import FeatureSet
 
 STATION, OTHER = bytes.fromhex("020000000001"), bytes.fromhex("020000000077")

@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 
 from netemu.errors import ConfigError
+from netemu.nic.sending import Role
 from netemu.replay import Replay, ReplayOptions
-from netemu.sending import Role
-from netemu.sent_capture import Tap
+from netemu.replay.sent_capture import Tap
 from tests.replay_kit import (
     FLAGS,
     PACKET_ID,

@@ -45,10 +45,7 @@ MAY_IMPORT = {
 }
 
 # These join the parts, and may import all that does not import them.
-JOINTS = {
-    "__init__", "__main__", "cli", "control", "engine", "explain", "guest", "journey", "lanes", "nic", "programs",
-    "quirk_list", "replay", "sending", "sent_capture", "wire",
-}  # fmt: skip
+JOINTS = {"__init__", "__main__", "cli", "engine", "explain", "nic", "replay", "wire"}
 
 # Packages that only one part may import.
 ONLY_IN = {"numba": "jit", "llvmlite": "jit", "click": "cli"}
@@ -58,7 +55,7 @@ ONLY_WHEN_USED = {"scapy", "rich"}
 
 # The host, the guest and their protocols are fed bytes and time: files, sockets, clocks and threads are for others.
 NO_IO = {"checksum", "device", "driver", "engine", "memory", "offload", "pages", "skb", "stack", "trace", "virtio"}
-NO_IO |= {"fates", "gro", "outstanding", "pressure", "ways", "xdp"}
+NO_IO |= {"fates", "gro", "nic", "outstanding", "pressure", "ways", "xdp"}
 IO = {"asyncio", "io", "os", "pathlib", "random", "select", "socket", "subprocess", "threading", "time"}
 
 # What a start of the command line must not load.

@@ -11,8 +11,8 @@ import pytest
 
 from netemu.errors import ConfigError
 from netemu.offer import Mode
-from netemu.programs import load_program
 from netemu.replay import ReplayOptions
+from netemu.replay.programs import load_program
 from tests import xdp_programs
 from tests.driver_kit import ERAS
 from tests.replay_kit import (

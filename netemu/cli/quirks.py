@@ -26,7 +26,7 @@ def quirks(as_json: bool) -> None:
     number of the first frame or buffer, after a time in seconds, count how often at most, seed chooses which. Each
     queue follows the rules by itself.
     """
-    from netemu.quirk_list import ALL_QUIRKS  # noqa: PLC0415 - loads NumPy
+    from netemu.nic.quirk_list import ALL_QUIRKS  # noqa: PLC0415 - loads NumPy
 
     if as_json:
         rows = [{"name": q.name, "side": q.side, "clauses": q.clause.split(", "), "words": q.words} for q in ALL_QUIRKS]

@@ -200,7 +200,7 @@ def replay(
     """
     check_files(inputs, output, loop)
     announce_compilation("the receive path", 10)
-    from netemu.control import Settings, parse_coalesce  # noqa: PLC0415 - loads NumPy
+    from netemu.nic.control import Settings, parse_coalesce  # noqa: PLC0415 - loads NumPy
     from netemu.replay import Replay, ReplayOptions  # noqa: PLC0415
 
     settings = Settings(

@@ -65,7 +65,7 @@ def _rows(file: str, frames: int | None) -> Iterator[dict[str, Any]]:
 
 
 def _row(record: PacketRecord, first: int, *, is_ring: bool) -> dict[str, Any]:
-    from netemu.journey import PREFIX  # noqa: PLC0415
+    from netemu.replay.journey import PREFIX  # noqa: PLC0415
 
     data = record.data
     header = None

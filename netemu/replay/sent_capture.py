@@ -15,9 +15,9 @@ from netemu.capture.frames_out import write_frames
 from netemu.errors import ConfigError
 from netemu.frame import FRAME_SIZE, frame_at
 from netemu.jit import load_together
-from netemu.journey import sent_in_words
 from netemu.nic import Nic
-from netemu.sending import Role
+from netemu.nic.sending import Role
+from netemu.replay.journey import sent_in_words
 from netemu.trace import SentEvent, TraceBuffers
 
 Tap = Literal["rx", "tx", "both"]
@@ -25,16 +25,17 @@ Tap = Literal["rx", "tx", "both"]
 TAPS: tuple[Tap, ...] = get_args(Tap)
 
 
-def which_tap(guest: Role, tap: Tap | None, kind: str | None) -> Tap:
+def which_tap(guest: Role, tap: Tap | None, kind: str | None, *, xdp: bool = False) -> Tap:
     """The tap that is meant: what a guest that sends has sent, else what it received; ``kind`` is the file's.
 
+    A guest with an ``xdp`` program may send by XDP_TX, whatever it is else.
     Raises `ConfigError` for one that cannot be.
     """
     chosen = tap or ("tx" if guest == "send" else "rx")
     if chosen not in TAPS:
         raise ConfigError(f"no tap is called {chosen!r}; there are {', '.join(TAPS)}")
-    if chosen != "rx" and guest == "sink":
-        raise ConfigError("a guest that is a sink sends nothing: let it reflect or send")
+    if chosen != "rx" and guest == "sink" and not xdp:
+        raise ConfigError(f"a guest that is a sink sends nothing to tap by {chosen}: let it reflect or send")
     if chosen == "both" and kind == "pcap":
         raise ConfigError("a pcap file cannot say which way a frame went: write .pcapng for both")
     return chosen
