@@ -265,13 +265,13 @@ def test_a_queue_that_is_never_reset_keeps_its_buffers() -> None:
 
 
 def test_a_send_ring_gives_its_skbs_back() -> None:
-    made = Rig(V7_0, MERGEABLE | RESET, 16)
+    made = Rig(V7_0, MERGEABLE | RESET, 64)
     made.driver.open()
     put_in_send_queue(made)
     free_before = made.skb_pool.free_count
-    made.driver.set_ringparam(tx_pending=8)
+    made.driver.set_ringparam(tx_pending=32)
     assert made.skb_pool.free_count == free_before + 1
-    assert (made.tx_vq.num, made.tx_vq.num_free, made.vq.num) == (8, 8, 16)
+    assert (made.tx_vq.num, made.tx_vq.num_free, made.vq.num) == (32, 32, 64)
     assert (made.sq.stopped, made.tx_napi.enabled) == (0, 1)
 
 
@@ -297,17 +297,17 @@ def test_the_same_size_is_no_work() -> None:
     [
         (V7_0, FeatureSet(), 8, "did not agree on RING_RESET"),
         (V4_19, RESET, 8, "did not agree on RING_RESET"),
-        (V7_0, RESET, 32, "at most 16"),
+        (V7_0, RESET, 128, "at most 64"),
         (V7_0, RESET, 12, "power of two"),
         (V7_0, RESET, 0, "power of two"),
     ],
 )
 def test_sizes_that_cannot_be_change_nothing(kernel: str, more: FeatureSet, size: int, words: str) -> None:
-    made = rig(kernel=kernel, more=more)
+    made = rig(kernel=kernel, more=more, size=64)
     made.transport.log.clear()
     with pytest.raises(ConfigError, match=words):
-        made.driver.set_ringparam(rx_pending=size, tx_pending=8)
-    assert (made.transport.log, made.vq.num) == ([], 16)
+        made.driver.set_ringparam(rx_pending=size, tx_pending=32)
+    assert (made.transport.log, made.vq.num) == ([], 64)
 
 
 def test_only_kernels_that_know_ring_reset_take_it() -> None:

@@ -345,6 +345,8 @@ def _sent(kernel: str, count: int, used: int, size: int = 64) -> Rig:
     rig = Rig(kernel, MERGEABLE, size)
     rig.open()
     rig.poll()
+    if rig.tx_napi.scheduled:
+        virtnet_poll_tx(rig.sq)
     rig.tx_napi.weight = 64
     for _ in range(count):
         start_xmit(rig.sq, rig.outgoing(frame(100)).address, 1)

@@ -235,6 +235,7 @@ def test_frames_that_wait_keep_their_order_and_are_bounded() -> None:
 def test_frames_wait_for_a_stopped_queue_and_follow_once_it_is_woken(kernel: str) -> None:
     """46 of 64 slots stop it (sheet 6.1 step 5); what waits goes out in order, and one kick serves it all."""
     rig = Rig(kernel, SMALL, 64)
+    rig.vi.carrier = 1
     rig.sq.tx_queue_len = 2
     verdicts = [dev_queue_xmit(rig.sq, rig.outgoing(frame(60, n)).address, 0) for n in range(49)]
     assert verdicts == [1] * 48 + [0]
@@ -294,6 +295,7 @@ def _stopped(kernel: str) -> Rig:
 def test_a_queue_that_stays_stopped_times_out_every_five_seconds(kernel: str) -> None:
     """Sheet 6.3: counted since v5.17, and nothing is reset."""
     rig = _stopped(kernel)
+    rig.vi.carrier = 1
     counted = []
     for second in (2, 5, 6, 7, 10, 11, 12, 17):
         rig.vi.now = second * SECOND
@@ -305,6 +307,7 @@ def test_a_queue_that_stays_stopped_times_out_every_five_seconds(kernel: str) ->
 
 def test_there_was_no_watchdog_in_4_19() -> None:
     rig = _stopped(V4_19)
+    rig.vi.carrier = 1
     rig.vi.now = 60 * SECOND
     dev_watchdog(rig.vi)
     assert rig.sq.tx_timeouts == 0
@@ -312,6 +315,7 @@ def test_there_was_no_watchdog_in_4_19() -> None:
 
 def test_a_running_queue_does_not_time_out_however_idle() -> None:
     rig = Rig(V7_0, SMALL, 64)
+    rig.vi.carrier = 1
     start_xmit(rig.sq, rig.outgoing(frame(60)).address, 0)
     for second in range(0, 60, 5):
         rig.vi.now = second * SECOND

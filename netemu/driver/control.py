@@ -173,7 +173,8 @@ class VirtnetControl:
         """Use ``pairs`` queue pairs (MQ-V-03: 1 to the device's most); whether the device agrees.
 
         Where RSS is on and the user has not laid out the table, that is done by laying it out anew. One pair without
-        MQ is what there is anyway.
+        MQ is what there is anyway. With RSS alone, where that is not sent here, Linux takes all into use unasked, and
+        the device learns of it by the hash configuration.
         """
         vi = self._vi
         if not 1 <= pairs <= vi.max_queue_pairs:
@@ -191,7 +192,7 @@ class VirtnetControl:
             if not self._send(c.CTRL_MQ, c.MQ_VQ_PAIRS_SET, c.LE16.pack(pairs)):
                 self._warn(f"Fail to set num of queue pairs to {pairs}")
                 return False
-        elif pairs > 1:
+        elif pairs > 1 and not self._has(f.RSS):
             return False
         vi.curr_queue_pairs = pairs
         self._fill_queues()

@@ -111,6 +111,8 @@ class Era(Struct):
     """XDP programs may be given frames of several buffers, and the hole of a block goes to waste (v6.3)."""
     xdp_flush_first: i64
     """Redirected frames are flushed before the poll completes (v6.2)."""
+    xdp_stops_queue: i64
+    """XDP_TX stops a send queue that it shares with the stack, where it leaves too little room (v6.4)."""
     xdp_may_grow: i64
     """bpf_xdp_adjust_tail may make a frame longer (v5.8)."""
     xdp_meta_max: i64
@@ -190,12 +192,15 @@ class EraFacts:
     xdp_keeps_header: bool
     xdp_multi_buffer: bool
     xdp_flush_first: bool
+    xdp_stops_queue: bool
     xdp_may_grow: bool
     xdp_meta_max: int
     xdp_refuses_csum: bool
     """Without CTRL_GUEST_OFFLOADS an XDP program is refused also for GUEST_CSUM and USO (v5.0)."""
     xdp_shares_queues: bool
     """XDP_TX shares the send queues where there are none to spare (v5.13)."""
+    tx_ring_checked: bool
+    """virtnet_tx_resize refuses a ring in which a frame of all segments leaves no free entry (v6.16)."""
     xdp_mtu_by_room: bool
     """The largest MTU for an XDP program leaves room for headroom and shared info (v6.3); else for the header."""
 
@@ -259,10 +264,12 @@ ERAS: dict[str, EraFacts] = {
             xdp_keeps_header=True,
             xdp_multi_buffer=False,
             xdp_flush_first=False,
+            xdp_stops_queue=False,
             xdp_may_grow=False,
             xdp_meta_max=0,
             xdp_refuses_csum=False,
             xdp_shares_queues=False,
+            tx_ring_checked=False,
             xdp_mtu_by_room=False,
         ),
         EraFacts(
@@ -317,10 +324,12 @@ ERAS: dict[str, EraFacts] = {
             xdp_keeps_header=False,
             xdp_multi_buffer=False,
             xdp_flush_first=False,
+            xdp_stops_queue=False,
             xdp_may_grow=True,
             xdp_meta_max=32,
             xdp_refuses_csum=True,
             xdp_shares_queues=True,
+            tx_ring_checked=False,
             xdp_mtu_by_room=False,
         ),
         EraFacts(
@@ -375,10 +384,12 @@ ERAS: dict[str, EraFacts] = {
             xdp_keeps_header=False,
             xdp_multi_buffer=True,
             xdp_flush_first=True,
+            xdp_stops_queue=True,
             xdp_may_grow=True,
             xdp_meta_max=252,
             xdp_refuses_csum=True,
             xdp_shares_queues=True,
+            tx_ring_checked=True,
             xdp_mtu_by_room=True,
         ),
     )

@@ -8,7 +8,10 @@ from netemu.driver.eras import EthtoolStyle
 from netemu.driver.virtnet import ReceiveQueue, SendQueue
 from netemu.virtio import stats
 
-_RX_4_19 = ("packets", "bytes", "drops", "xdp_packets", "xdp_tx", "xdp_redirects", "xdp_drops", "kicks")
+RX_COUNTERS = ("packets", "bytes", "drops", "xdp_packets", "xdp_tx", "xdp_redirects", "xdp_drops", "kicks")
+TX_COUNTERS = ("packets", "bytes", "xdp_tx", "xdp_tx_drops", "kicks", "tx_timeouts", "stop", "wake")
+"""What Linux counts in the queues' own structs, and loses with them."""
+_RX_4_19 = RX_COUNTERS
 _TX_4_19 = ("packets", "bytes", "xdp_tx", "xdp_tx_drops", "kicks")
 _RX_6_10 = ("drops", "xdp_packets", "xdp_tx", "xdp_redirects", "xdp_drops", "kicks")
 _TX_6_10 = ("xdp_tx", "xdp_tx_drops", "kicks", "tx_timeouts")

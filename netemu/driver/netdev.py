@@ -162,9 +162,10 @@ def validate_xmit_skb(vi: VirtnetInfo, skb: Skb) -> i64:
 def dev_watchdog(vi: VirtnetInfo) -> None:
     """Tell the driver of queues that have been stopped for too long; runs every WATCHDOG_TIMEO of the guest's time.
 
-    virtnet_tx_timeout counts and mends nothing (v5.17); before, there was no watchdog at all.
+    virtnet_tx_timeout counts and mends nothing (v5.17); before, there was no watchdog at all. Queues without a carrier
+    are stopped on purpose.
     """
-    if vi.now < vi.watchdog_due or era_at(vi.era).tx_timeouts == 0:
+    if vi.now < vi.watchdog_due or era_at(vi.era).tx_timeouts == 0 or vi.carrier == 0:
         return
     vi.watchdog_due = vi.now + WATCHDOG_TIMEO
     for n in range(vi.curr_queue_pairs):

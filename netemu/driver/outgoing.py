@@ -210,7 +210,7 @@ class SendMemory:
     """What a send queue needs to send frames of the guest's own: skbs, blocks, and a socket to charge them to."""
 
     def __init__(self, memory: GuestMemory, sq: SendQueue, num: int) -> None:
-        """Give memory to a queue with a ring of ``num``; raises `NetemuError` where the guest has too little."""
+        """Give memory to a queue with a ring of up to ``num``; raises `NetemuError` where the guest has too little."""
         self._skbs = Skbs(memory, num + SKBS_SPARE)
         self._blocks = Pages(memory, BLOCKS, BLOCK_ORDER)
         self._tags: StructArray[Tag] = array_of(Tag, num)

@@ -30,8 +30,10 @@ from netemu.driver.features import (
 from netemu.driver.header import virtio_net_hdr_tnl_to_skb
 from netemu.driver.link import Link
 from netemu.driver.netdev import netdev_features
+from netemu.driver.qdisc import qdisc_reset
 from netemu.driver.quirks import DriverQuirks
 from netemu.driver.rss import BOOT_KEY, VirtnetRss
+from netemu.driver.transmit import TX_SPARE
 from netemu.driver.virtio_ring import broken_reason
 from netemu.driver.virtnet import IP_MAX_MTU, VirtnetInfo, small_buffer_size
 from netemu.driver.vqs import Vqs, rxq2vq, txq2vq, vq2rxq, vq2txq
@@ -43,6 +45,7 @@ from netemu.pressure import parse_pressures
 from netemu.skb import MAX_SKB_FRAGS
 from netemu.virtio import features as f
 from netemu.virtio import status
+from netemu.virtio.control import Coalesce
 from netemu.virtio.features import FeatureSet
 from netemu.virtio.net import header_length
 from netemu.virtio.transport import Transport
@@ -191,14 +194,20 @@ class VirtioNet:
     def open(self) -> None:
         """Fill the rings and start polling (virtnet_open)."""
         refill.virtnet_open(self.vi.address)
-        for n in range(self.vi.max_queue_pairs):
-            self.napis[2 * n + 1].enabled = 1
         self.running = True
         self.link.open()
         self.run_work()
 
     def close(self) -> None:
-        """Stop polling (virtnet_close); posted buffers stay in the rings for the next `open`."""
+        """Stop polling (virtnet_close); posted buffers stay in the rings for the next `open`.
+
+        What waits in front of the send queues is dropped (dev_deactivate).
+        """
+        self._virtnet_close()
+        for sq in self.send_queues:
+            qdisc_reset(sq)
+
+    def _virtnet_close(self) -> None:
         teardown.virtnet_close(self.vi.address)
         self.running = False
         if self.facts.config_waits_for_open:
@@ -210,7 +219,7 @@ class VirtioNet:
         `restore` brings the interface up again, open if it was.
         """
         was_running = self.running
-        self.close()
+        self._virtnet_close()
         count = self._remove_vq_common()
         self._resume_running = was_running
         return count
@@ -218,6 +227,9 @@ class VirtioNet:
     def restore(self) -> None:
         """After the guest slept: the same features, the rings anew (virtio_device_restore, virtnet_restore).
 
+        What the device was told besides it has forgotten, and Linux does not tell it again, but for the number of
+        queues: receive modes, VLANs, coalescing, an indirection table of the user's are for whoever wakes the guest.
+        Adaptive coalescing is off again.
         Raises `ConfigError` for a device that does not agree to the features any more.
         """
         transport = self.transport
@@ -225,11 +237,15 @@ class VirtioNet:
             greet(transport)
             confirm(transport, self.features)
             self.vqs.init_vqs(transport, self.features)
+            self.dim.enable(on=False)
+            self.dim = RxDim(self.receive_queues, self.control)
             if self.cvq is not None:
                 self.cvq.start()
             transport.set_status(transport.get_status() | status.DRIVER_OK)
             if self._resume_running:
                 self.open()
+                for sq in self.send_queues:
+                    sq.stopped = 0  # netif_device_attach
             self.control.virtnet_set_queues(self.vi.curr_queue_pairs)
         except NetemuError:
             transport.set_status(transport.get_status() | status.FAILED)  # INIT-V-12
@@ -249,13 +265,18 @@ class VirtioNet:
         """Give all receive or send rings another size (virtnet_set_ringparam, as ``ethtool -G``).
 
         Frames that wait in a ring are lost with it. Raises `ConfigError` without RING_RESET, and for a size that the
-        device or the kind of ring does not have.
+        device or the kind of ring does not have; since v6.16 also for a send ring in which a frame of all segments
+        would not leave a free entry, since such a queue stops for good (before, it may be had). Raises `NetemuError`
+        where the guest has no memory for it: the ring in question keeps its size then.
         """
+        least = TX_SPARE + 1 if self.facts.tx_ring_checked else 0
         sizes = {}
         for n in range(self.vi.max_queue_pairs):
             for index, num in ((txq2vq(n), tx_pending), (rxq2vq(n), rx_pending)):
                 if num is not None and num != self.rings[index].num:
                     ringparam.check_resize(self.transport, self.features, self.vqs, index, num)
+                    if index % 2 and num < least:
+                        raise ConfigError(f"a send ring of {num} would stop for good: it needs {least} entries")
                     sizes[index] = num
         for index, num in sizes.items():
             if index % 2:
@@ -265,21 +286,33 @@ class VirtioNet:
 
     def _virtnet_rx_resize(self, n: int, num: int) -> None:
         vi = self.vi.address
+
+        def recycle() -> None:
+            teardown.free_rq_bufs(vi, n)
+            self.vqs.give_memory(n, num)
+
         ringparam.virtnet_rx_pause(vi, n)
-        ringparam.virtqueue_resize(self.transport, self.vqs, rxq2vq(n), num, lambda: teardown.free_rq_bufs(vi, n))
-        self.vqs.give_memory(self.receive_queues[n], self.send_queues[n], num)
-        if self.running:
-            ringparam.virtnet_rx_resume(vi, n)
+        try:
+            ringparam.virtqueue_resize(self.transport, self.vqs, rxq2vq(n), num, recycle)
+        finally:
+            if self.running:
+                ringparam.virtnet_rx_resume(vi, n)
+        self._coalesce_again(rxq2vq(n), self.control.coalesce_rx)
 
     def _virtnet_tx_resize(self, n: int, num: int) -> None:
         vi = self.vi.address
         ringparam.virtnet_tx_pause(vi, n)
-        ringparam.virtqueue_resize(self.transport, self.vqs, txq2vq(n), num, lambda: teardown.free_sq_bufs(vi, n))
-        if self.running:
-            ringparam.virtnet_tx_resume(vi, n)
+        try:
+            ringparam.virtqueue_resize(self.transport, self.vqs, txq2vq(n), num, lambda: teardown.free_sq_bufs(vi, n))
+        finally:
+            if self.running:
+                ringparam.virtnet_tx_resume(vi, n)
+        self._coalesce_again(txq2vq(n), self.control.coalesce_tx)
+
+    def _coalesce_again(self, index: int, parameters: Coalesce) -> None:
+        """A queue that was disabled has lost its own parameters (COAL-D-05), and gets those of its direction."""
         if f.VQ_NOTF_COAL in self.features:
-            # A queue that was disabled has lost its own parameters (COAL-D-05).
-            self.control.virtnet_send_ctrl_coal_vq_cmd(txq2vq(n), self.control.coalesce_tx)
+            self.control.virtnet_send_ctrl_coal_vq_cmd(index, parameters)
 
     @property
     def mode(self) -> str:

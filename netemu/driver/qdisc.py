@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from netemu.driver.sock import skb_orphan
 from netemu.driver.transmit import start_xmit
-from netemu.driver.virtnet import SendQueue
+from netemu.driver.virtnet import SendQueue, vi_at
 from netemu.jit import i64, kernel
 from netemu.skb import kfree_skb, skb_at
 
@@ -41,13 +41,28 @@ def qdisc_dequeue(sq: SendQueue) -> i64:
 
 
 @kernel
+def qdisc_reset(sq: SendQueue) -> None:
+    """Drop all that waits, as for an interface that goes down."""
+    while sq.qlen > 0:
+        address = qdisc_dequeue(sq)
+        sq.qdisc_drops += 1
+        skb_orphan(skb_at(address))
+        kfree_skb(address)
+
+
+@kernel
 def dev_queue_xmit(sq: SendQueue, address: i64, xmit_more: i64) -> i64:
-    """Send an skb, or keep it for later; 0 if there was no room and it was freed (NET_XMIT_DROP)."""
-    if sq.qlen == 0 and sq.stopped == 0:
-        start_xmit(sq, address, xmit_more)
-        return 1
-    if qdisc_enqueue(sq, address) != 0:
-        return 1
+    """Send an skb, or keep it for later; 0 if it was freed instead (NET_XMIT_DROP): no room, or no carrier.
+
+    Without a carrier Linux has another discipline, which drops all. A queue may be awake then: what it sent before
+    comes back, and wakes it.
+    """
+    if vi_at(sq.vi).carrier != 0:
+        if sq.qlen == 0 and sq.stopped == 0:
+            start_xmit(sq, address, xmit_more)
+            return 1
+        if qdisc_enqueue(sq, address) != 0:
+            return 1
     sq.qdisc_drops += 1
     skb_orphan(skb_at(address))
     kfree_skb(address)
@@ -58,7 +73,7 @@ def dev_queue_xmit(sq: SendQueue, address: i64, xmit_more: i64) -> i64:
 def qdisc_run(sq: SendQueue) -> i64:
     """Send what waits, for as long as the queue takes it; how many. All but the last are followed by another."""
     sent = 0
-    while sq.stopped == 0:
+    while sq.stopped == 0 and vi_at(sq.vi).carrier != 0:
         address = qdisc_dequeue(sq)
         if address == 0:
             break

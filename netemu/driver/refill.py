@@ -22,11 +22,14 @@ from netemu.driver.virtnet import (
     MODE_BIG,
     MODE_MERGEABLE,
     RQ_SIZE,
+    SQ_SIZE,
     VIRTNET_RX_PAD,
     ReceiveQueue,
+    SendQueue,
     VirtnetInfo,
     napi_at,
     rq_at,
+    sq_at,
     vi_at,
 )
 from netemu.jit import entry, i64, kernel
@@ -302,6 +305,15 @@ def refill_work(vi: VirtnetInfo) -> None:
             schedule_refill(vi, REFILL_BACKOFF_NS)
 
 
+@kernel
+def virtnet_napi_tx_enable(sq: SendQueue) -> None:
+    """Turn a send queue's NAPI on; it runs once at once, for what was sent while it was off and nobody freed."""
+    napi = napi_at(sq.napi)
+    napi.enabled = 1
+    if napi.weight > 0:
+        napi_enable(napi, virtqueue_at(sq.vq))
+
+
 @entry
 def virtnet_open(vi_address: i64) -> None:
     """Bring the interface up: fill the queues in use, then turn NAPI on for all; each runs once at once.
@@ -315,3 +327,4 @@ def virtnet_open(vi_address: i64) -> None:
         if n < vi.curr_queue_pairs and try_fill_recv(vi, rq) == 0 and era_at(vi.era).refill_work != 0:
             schedule_refill(vi, 0)
         napi_enable(napi_at(rq.napi), virtqueue_at(rq.vq))
+        virtnet_napi_tx_enable(sq_at(vi.sq + n * SQ_SIZE))

@@ -10,11 +10,11 @@ from collections.abc import Callable
 
 from netemu.driver.eras import era_at
 from netemu.driver.napi import napi_disable, napi_enable
-from netemu.driver.refill import schedule_refill, try_fill_recv
+from netemu.driver.refill import schedule_refill, try_fill_recv, virtnet_napi_tx_enable
 from netemu.driver.virtio_ring import virtqueue_at
 from netemu.driver.virtnet import RQ_SIZE, SQ_SIZE, napi_at, rq_at, sq_at, vi_at
 from netemu.driver.vqs import Vqs
-from netemu.errors import ConfigError
+from netemu.errors import ConfigError, NetemuError
 from netemu.jit import entry, i64
 from netemu.virtio import features as f
 from netemu.virtio.features import FeatureSet
@@ -53,7 +53,7 @@ def virtnet_tx_resume(vi_address: i64, n: i64) -> None:
     """Let send queue ``n`` poll and, where there is a carrier, send again."""
     vi = vi_at(vi_address)
     sq = sq_at(vi.sq + n * SQ_SIZE)
-    napi_at(sq.napi).enabled = 1
+    virtnet_napi_tx_enable(sq)
     sq.stopped = 0 if vi.carrier != 0 else 1
 
 
@@ -67,11 +67,12 @@ def check_resize(transport: Transport, features: FeatureSet, vqs: Vqs, index: in
         raise ConfigError(f"virtqueue {index} has at most {most} entries, not {num}")
 
 
-def virtqueue_resize(transport: Transport, vqs: Vqs, index: int, num: int, recycle: Callable[[], int]) -> None:
+def virtqueue_resize(transport: Transport, vqs: Vqs, index: int, num: int, recycle: Callable[[], object]) -> None:
     """Give a ring ``num`` entries: reset the queue, take back what lies in it with ``recycle``, set it up anew.
 
     Nothing is taken back before the device says that the queue is reset (QRST-V-01, QRST-V-02, CLEAN-V-02). Raises
-    `ConfigError` for a device that never says so.
+    `ConfigError` for a device that never says so, `NetemuError` where memory for the ring is short: it is the old one
+    then, and empty.
     """
     transport.reset_queue(index)
     for _ in range(_LOOKS):
@@ -79,6 +80,11 @@ def virtqueue_resize(transport: Transport, vqs: Vqs, index: int, num: int, recyc
             break
     else:
         raise ConfigError(f"the device does not reset virtqueue {index}")
-    recycle()
-    vqs.vrings[index].resize(num)
-    vqs.enable(transport, index)  # QRST-V-03
+    try:
+        recycle()
+        vqs.vrings[index].resize(num)
+    except NetemuError:
+        vqs.vrings[index].reinit()
+        raise
+    finally:
+        vqs.enable(transport, index)  # QRST-V-03

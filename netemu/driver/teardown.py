@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from netemu.driver.napi import napi_disable
 from netemu.driver.refill import give_pages, virt_to_head_page
+from netemu.driver.sock import skb_orphan
 from netemu.driver.virtio_ring import virtqueue_at, virtqueue_detach_unused_buf
 from netemu.driver.virtnet import (
     MODE_BIG,
@@ -23,7 +24,7 @@ from netemu.driver.virtnet import (
 )
 from netemu.jit import entry, i64, kernel
 from netemu.pages import page_at, put_page
-from netemu.skb import kfree_skb
+from netemu.skb import kfree_skb, skb_at
 
 
 @entry
@@ -63,6 +64,7 @@ def virtnet_sq_free_unused_bufs(sq: SendQueue) -> i64:
         if data == 0:
             return count
         count += 1
+        skb_orphan(skb_at(data))
         kfree_skb(data)
 
 

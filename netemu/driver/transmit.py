@@ -168,12 +168,36 @@ def _kick_and_listen(sq: SendQueue) -> None:
 
 
 @kernel
+def tx_may_stop(sq: SendQueue) -> i64:
+    """Stop the queue if the next frame might not fit; 1 if it is stopped so."""
+    if virtqueue_at(sq.vq).num_free >= TX_SPARE:
+        return 0
+    sq.stopped = 1
+    sq.stop += era_at(vi_at(sq.vi).era).count_stop_wake
+    return 1
+
+
+@kernel
+def check_sq_full_and_disable(sq: SendQueue) -> None:
+    """`tx_may_stop`, and have the device interrupt for room; where there is some already, see to it at once."""
+    vq = virtqueue_at(sq.vq)
+    napi = napi_at(sq.napi)
+    if tx_may_stop(sq) == 0 or virtqueue_enable_cb_delayed(vq) != 0:
+        return
+    if napi.weight > 0:
+        virtqueue_napi_schedule(napi, vq)
+        return
+    free_old_xmit_skbs(sq)
+    tx_wake_queue(sq)
+    if sq.stopped == 0:
+        virtqueue_disable_cb(vq)
+
+
+@kernel
 def start_xmit(sq: SendQueue, address: i64, xmit_more: i64) -> None:
     """Send an skb: it belongs to the queue from here on, and is freed here if the ring refuses it."""
     vq = virtqueue_at(sq.vq)
     napi = napi_at(sq.napi)
-    vi = vi_at(sq.vi)
-    era = era_at(vi.era)
     use_napi = napi.weight > 0
     _reclaim(sq, vq, 1 - xmit_more)
     if xmit_skb(sq, address) < 0:
@@ -182,17 +206,13 @@ def start_xmit(sq: SendQueue, address: i64, xmit_more: i64) -> None:
         skb_orphan(skb_at(address))
         kfree_skb(address)
         return
-    sq.trans_start = vi.now
+    sq.trans_start = vi_at(sq.vi).now
     if not use_napi:
         skb_orphan(skb_at(address))
-    if vq.num_free < TX_SPARE:
-        sq.stopped = 1
-        sq.stop += era.count_stop_wake
-        if not use_napi and virtqueue_enable_cb_delayed(vq) == 0:
-            free_old_xmit_skbs(sq)
-            tx_wake_queue(sq)
-            if sq.stopped == 0:
-                virtqueue_disable_cb(vq)
+    if use_napi:
+        tx_may_stop(sq)
+    else:
+        check_sq_full_and_disable(sq)
     if xmit_more == 0 or sq.stopped != 0:
         _kick_and_listen(sq)
 

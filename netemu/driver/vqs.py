@@ -14,7 +14,9 @@ from collections.abc import Mapping
 import numpy as np
 
 from netemu.driver.eras import EraFacts
+from netemu.driver.ethtool import RX_COUNTERS, TX_COUNTERS
 from netemu.driver.indirect import TablePool
+from netemu.driver.teardown import free_receive_bufs
 from netemu.driver.virtio_ring import SCATTER_SIZE, Scatter, Virtqueue
 from netemu.driver.virtnet import (
     IP_MAX_MTU,
@@ -106,7 +108,8 @@ class Vqs:
     def init_vqs(self, transport: Transport, features: FeatureSet) -> None:
         """virtnet_alloc_queues and virtnet_find_vqs: a receive and a send queue per pair, each with its ring.
 
-        After a reset of the device it sets the rings up anew where they are; the queues' counters go on.
+        After a reset of the device it sets the rings up anew where they are, and the queues start from 0 again: their
+        counters and the average length of a packet, as with Linux's new structs.
         Raises `ConfigError` for rings that the device cannot have, `NetemuError` when guest memory is too small.
         """
         self._virtnet_alloc_queues()
@@ -118,7 +121,11 @@ class Vqs:
             rq, sq = self.receive_queues[n], self.send_queues[n]
             rq.vq = self.rings[rxq2vq(n)].address
             sq.vq = self.rings[txq2vq(n)].address
-            self.give_memory(rq, sq, self.rings[rxq2vq(n)].num)
+            num = self.rings[rxq2vq(n)].num
+            rq.min_buf_len = mergeable_min_buf_len(
+                self.vi.hdr_len, IP_MAX_MTU if self.vi.big_packets else self.vi.max_mtu, num
+            )
+            self.give_memory(n, num)
 
     def _virtnet_alloc_queues(self) -> None:
         """Join queues, NAPIs and the device's struct."""
@@ -136,6 +143,10 @@ class Vqs:
             self.napis[2 * n].weight = NAPI_POLL_WEIGHT
             self.napis[2 * n + 1].weight = NAPI_POLL_WEIGHT if self.facts.napi_tx else 0
             self.napis[2 * n + 1].enabled = 1
+            rq.mrg_avg_pkt_len = 0
+            for queue, names in ((rq, RX_COUNTERS), (sq, TX_COUNTERS)):
+                for name in names:
+                    setattr(queue, name, 0)
 
     def _find_vq(self, transport: Transport, features: FeatureSet, index: int) -> None:
         """Create one ring in guest memory and tell the device (vring_create_virtqueue)."""
@@ -162,18 +173,20 @@ class Vqs:
         doorbell = transport.setup_queue(index, self.vrings[index].addresses)
         self.rings[index].doorbell = doorbell.address
         self.doorbells[index : index + 1] = [doorbell]
+        if index % 2 and index < 2 * self.vi.max_queue_pairs:
+            # Frames are counted as the device counts them, which starts afresh, too.
+            self.send_queues[vq2txq(index)].sent = 0
+        self._press(vq2rxq(index))
 
-    def give_memory(self, rq: ReceiveQueue, sq: SendQueue, num: int) -> None:
-        """Pools for a queue: the buffers of a full ring, those of one poll's skbs, and a little more.
+    def give_memory(self, n: int, num: int) -> None:
+        """Pools for queue pair ``n``: the buffers of a full ring, those of one poll's skbs, and a little more.
 
-        A queue that has pools for as many entries keeps them.
+        A queue that has pools for as many entries keeps them; else nothing of the old ones may lie in the ring. Raises
+        `NetemuError` when guest memory is too small, and nothing has changed.
         """
-        vi = self.vi
-        packet_max = IP_MAX_MTU if vi.big_packets else vi.max_mtu
-        rq.min_buf_len = mergeable_min_buf_len(vi.hdr_len, packet_max, num)
-        if num <= self._given.get(rq.index, 0):
+        rq, sq, vi = self.receive_queues[n], self.send_queues[n], self.vi
+        if num <= self._given.get(n, 0):
             return
-        self._given[rq.index] = num
         in_flight = num + 2 * NAPI_POLL_WEIGHT
         frames = NAPI_POLL_WEIGHT * (1 + num // MAX_SKB_FRAGS) if vi.mode == MODE_MERGEABLE else NAPI_POLL_WEIGHT
         skbs = Skbs(self.memory, frames + NAPI_POLL_WEIGHT + self._forwarded)
@@ -192,8 +205,12 @@ class Vqs:
             in_flight += self._forwarded * (MAX_SKB_FRAGS if vi.mode == MODE_MERGEABLE else 1)
             # A block is only free when all its buffers are: twice what fits exactly leaves room for stragglers.
             frags = Pages(self.memory, 2 * -(-in_flight // per_block) + 2, FRAG_ORDER)
+        # What the queue keeps back of its old blocks goes first: where a buffer's page is, the new pool tells.
+        free_receive_bufs(rq)
+        if sq.skb_pool == rq.skb_pool:
+            sq.skb_pool = skbs.pool.address  # else it has one of its own, of `netemu.driver.outgoing`
         rq.frag_pool = frags.pool.address
-        rq.skb_pool = sq.skb_pool = skbs.pool.address
+        rq.skb_pool = skbs.pool.address
         rq.pool_pages = frags.pages.address
         rq.pool_host = frags.pages[0].address
         rq.pool_shift = PAGE_SHIFT + FRAG_ORDER
@@ -203,7 +220,8 @@ class Vqs:
         tags = array_of(Tag, num)
         rq.tags = tags.address
         self._owned += [skbs, pages, frags, scatter, tags]
-        self._press(rq.index)
+        self._given[n] = num
+        self._press(n)
 
     def put_under_pressure(self, rules: Mapping[Kind, PressureRule]) -> None:
         """Have allocations fail by these rules, each queue pair's by its own count and chance; others do not fail."""
@@ -213,7 +231,9 @@ class Vqs:
             self._press(n)
 
     def _press(self, n: int) -> None:
-        """Tell the pools of queue pair ``n`` which rules hold for them."""
+        """Tell the pools of queue pair ``n`` which rules hold for them, as far as they are there."""
+        if n not in self._given:
+            return
         rq, sq = self.receive_queues[n], self.send_queues[n]
         tables = [ring.tables.pool for ring in self.vrings[2 * n : 2 * n + 2] if ring.struct.indirect]
         pools: dict[Kind, list[PagePool] | list[SkbPool] | list[TablePool]] = {

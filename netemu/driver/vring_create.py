@@ -81,9 +81,12 @@ class Vring:
         reserve = self.memory.reserve
         # The sum of both sides' areas serves for either kind: a packed ring's are 4 bytes each.
         sizes = [packed.EVENT_SIZE] * 2 if vq.packed else [split.avail_bytes(num), split.used_bytes(num)]
-        self._desc = reserve(split.desc_bytes(num), align=PAGE_SIZE)
-        self._avail = reserve(sizes[0], align=packed.EVENT_ALIGN)
-        self._used = reserve(sizes[1], align=PAGE_SIZE)
+        desc = reserve(split.desc_bytes(num), align=PAGE_SIZE)
+        avail = reserve(sizes[0], align=packed.EVENT_ALIGN)
+        used = reserve(sizes[1], align=PAGE_SIZE)
+        tables = Tables(self.memory, num, self.table_entries) if vq.indirect else None
+        # All of it is there: only now does the ring move.
+        self._desc, self._avail, self._used = desc, avail, used
         self._areas = sizes
         vq.desc = self.memory.host_address(self._desc, split.desc_bytes(num))
         vq.avail = self.memory.host_address(self._avail, sizes[0])
@@ -92,9 +95,9 @@ class Vring:
         self._extra: StructArray[DescExtra] = array_of(DescExtra, num)
         vq.state = self._states.address
         vq.extra = self._extra.address
-        if vq.indirect:
-            self.tables = Tables(self.memory, num, self.table_entries)
-            vq.tables = self.tables.pool.address
+        if tables is not None:
+            self.tables = tables
+            vq.tables = tables.pool.address
         self._capacity = num
 
     def reinit(self) -> None:

@@ -286,7 +286,8 @@ def _mergeable_old(vi: VirtnetInfo, rq: ReceiveQueue, xq: XdpQueue, buffer: i64,
     start = buffer
     fresh = 0
     if xq.remaining > 1 or headroom < XDP_HEADROOM:
-        xq.remaining = max(xq.remaining, 1)
+        if xq.remaining == 0:
+            xq.remaining = 1 << 16  # one less than nothing, in 16 bits
         fresh = _linearize(vi, rq, xq, buffer, used, XDP_HEADROOM)
         if fresh == 0:
             return _error(rq, page, xq.remaining, XDP_UNFIT)

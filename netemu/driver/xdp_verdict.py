@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from netemu.driver.eras import era_at
 from netemu.driver.receive import drop
-from netemu.driver.transmit import free_old_xmit_skbs, xmit_skb
+from netemu.driver.transmit import check_sq_full_and_disable, free_old_xmit_skbs, xmit_skb
 from netemu.driver.virtio_ring import virtqueue_at, virtqueue_kick_prepare, virtqueue_notify
 from netemu.driver.virtnet import TAG_SIZE, ReceiveQueue, SendQueue, VirtnetInfo, rq_at, sq_at, tag_at, vi_at
 from netemu.fates import Fate
@@ -90,6 +90,8 @@ def virtnet_xdp_xmit(vi: VirtnetInfo, sq: SendQueue, address: i64, headroom: i64
         kfree_skb(address)
         return -1
     sq.xdp_tx += 1
+    if era_at(vi.era).xdp_stops_queue != 0:
+        check_sq_full_and_disable(sq)
     return 0
 
 

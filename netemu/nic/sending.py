@@ -96,7 +96,10 @@ class Sending:
         Raises `NetemuError` where the guest's memory is too small.
         """
         self._engine = engine
-        self._queues = [SendMemory(memory, sq, driver.rings[2 * n + 1].num) for n, sq in enumerate(driver.send_queues)]
+        # Rings may grow to what the device can have.
+        self._queues = [
+            SendMemory(memory, sq, device.queue_size_max(2 * n + 1)) for n, sq in enumerate(driver.send_queues)
+        ]
         self.egress = Egress(device.transmit_features.address, device.transmit_outcomes.address)
         if f.DEVICE_STATS in device.features:
             self.egress.struct.stats = device.stats.counts.address
