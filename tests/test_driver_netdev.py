@@ -283,6 +283,7 @@ def test_a_sender_gets_back_what_the_ring_refused() -> None:
 def _stopped(kernel: str) -> Rig:
     """A queue of 64 that 46 frames have stopped at second 1."""
     rig = Rig(kernel, SMALL, 64)
+    rig.vi.carrier = 1
     rig.vi.now = SECOND
     dev_watchdog(rig.vi)
     for _ in range(46):
@@ -295,7 +296,6 @@ def _stopped(kernel: str) -> Rig:
 def test_a_queue_that_stays_stopped_times_out_every_five_seconds(kernel: str) -> None:
     """Sheet 6.3: counted since v5.17, and nothing is reset."""
     rig = _stopped(kernel)
-    rig.vi.carrier = 1
     counted = []
     for second in (2, 5, 6, 7, 10, 11, 12, 17):
         rig.vi.now = second * SECOND
@@ -307,7 +307,6 @@ def test_a_queue_that_stays_stopped_times_out_every_five_seconds(kernel: str) ->
 
 def test_there_was_no_watchdog_in_4_19() -> None:
     rig = _stopped(V4_19)
-    rig.vi.carrier = 1
     rig.vi.now = 60 * SECOND
     dev_watchdog(rig.vi)
     assert rig.sq.tx_timeouts == 0

@@ -261,6 +261,22 @@ def test_nothing_is_sent_without_carrier_although_the_queue_was_woken(kernel: st
     assert qdisc_run(rig.sq) == 0
 
 
+@newer_eras
+def test_a_queue_that_stops_amid_a_batch_is_woken(kernel: str) -> None:
+    """xmit_more leaves interrupts off, and v6.1 forgot to turn them on where the ring was full (stable, v6.2)."""
+    rig = Rig(kernel, SMALL, 64)
+    rig.driver.open()
+    virtnet_poll_tx(rig.sq)
+    while not rig.sq.stopped:
+        start_xmit(rig.sq, rig.outgoing(frame(60)).address, 1)
+    assert (rig.sq.kicks, rig.tx.avail_flags & 1) == (1, 0)
+    _take_all(rig)
+    skb_xmit_done(rig.sq)
+    assert rig.tx_napi.scheduled == 1
+    virtnet_poll_tx(rig.sq)
+    assert rig.sq.stopped == 0
+
+
 # Queues in use.
 
 

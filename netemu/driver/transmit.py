@@ -198,6 +198,7 @@ def start_xmit(sq: SendQueue, address: i64, xmit_more: i64) -> None:
     """Send an skb: it belongs to the queue from here on, and is freed here if the ring refuses it."""
     vq = virtqueue_at(sq.vq)
     napi = napi_at(sq.napi)
+    era = era_at(vi_at(sq.vi).era)
     use_napi = napi.weight > 0
     _reclaim(sq, vq, 1 - xmit_more)
     if xmit_skb(sq, address) < 0:
@@ -209,9 +210,11 @@ def start_xmit(sq: SendQueue, address: i64, xmit_more: i64) -> None:
     sq.trans_start = vi_at(sq.vi).now
     if not use_napi:
         skb_orphan(skb_at(address))
-    if use_napi:
+    if use_napi and (era.tx_reclaims_in_xmit == 0 or era.tx_cleans_inside_lock == 0):
         tx_may_stop(sq)
     else:
+        # The reclaiming above leaves interrupts off while more is to follow: v6.1 then waited for good, until stable
+        # releases (and v6.2) asked for them here.
         check_sq_full_and_disable(sq)
     if xmit_more == 0 or sq.stopped != 0:
         _kick_and_listen(sq)
