@@ -9,6 +9,8 @@ from netemu.driver.qdisc import dev_queue_xmit, qdisc_run
 from netemu.driver.sock import Sock, skb_set_owner_w
 from netemu.driver.transmit import free_old_xmit_skbs, skb_xmit_done, start_xmit, virtnet_poll_tx
 from netemu.errors import ConfigError, NetemuError
+from netemu.gro import GroState, napi_gro_flush, napi_gro_receive
+from netemu.jit import hook
 from netemu.memory import GuestMemory
 from netemu.nic import Nic
 from netemu.skb import Skbs
@@ -313,3 +315,19 @@ def test_num_buffers_0_in_an_old_buffer_swallows_the_ring(monkeypatch: pytest.Mo
     assert rig.xdp_counters() == {"drops": 1, "xdp_drops": 1, "rx_length_errors": 1}
     assert (rig.rq.packets, rig.rq.xdp_packets) == (1, 0)
     rig.finish()
+
+
+@pytest.mark.parametrize("first", [b"\x08\x00\x45", b"\x86\xdd\x60", b"\x81\x00\x00"], ids=["IPv4", "IPv6", "VLAN"])
+@every_era
+def test_headers_in_a_frag_list_are_not_pulled(kernel: str, first: bytes) -> None:
+    """A device that uses a buffer for each byte: GRO went on behind the last frag, and gave pages back twice."""
+    rig = Rig(kernel, MERGEABLE, 64)
+    rig.fill()
+    gro = GroState()
+    rig.rq.gro, rig.rq.gro_receive, rig.rq.gro_flush = gro.address, hook(napi_gro_receive), hook(napi_gro_flush)
+    data = frame(12) + first + bytes(60)
+    rig.arrive(vnet_hdr(num_buffers=51) + data[:14], *(data[at : at + 1] for at in range(14, 64)))
+    [skb] = rig.receive()
+    assert contents(skb) == data[:64]
+    free(skb)
+    rig.assert_nothing_lost()

@@ -41,10 +41,20 @@ NEXTHDR_DEST = 60
 
 
 @kernel
+def _bytes_in_frags(skb: Skb) -> i64:
+    """Bytes in the skb's own frags."""
+    total = 0
+    for n in range(skb.nr_frags):
+        total += frag_at(skb.frags + n * FRAG_SIZE).size
+    return total
+
+
+@kernel
 def gro_pull(skb: Skb, size: i64) -> i64:
     """Make the first ``size`` bytes linear: copy what is missing out of the frags; 0 where that cannot be.
 
-    It cannot where the frame is shorter, or its linear part is no head of its own with room for them.
+    It cannot where the frame is shorter, or its linear part is no head of its own with room for them, or what is
+    missing lies in its frag list: that takes 17 frags of hardly any bytes each, which only a device at fault makes.
     """
     linear = skb.len - skb.data_len
     if size <= linear:
@@ -52,6 +62,8 @@ def gro_pull(skb: Skb, size: i64) -> i64:
     if size > skb.len or skb.head_page != 0 or skb.data + size > skb.head + SKB_HEAD_SIZE:
         return 0
     missing = size - linear
+    if skb.frag_list != 0 and missing > _bytes_in_frags(skb):
+        return 0
     skb_copy_bits(skb, linear, skb.data + linear, missing)
     skb.data_len -= missing
     while missing > 0:
