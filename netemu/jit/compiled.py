@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import gc
 import inspect
 from collections.abc import Callable
 from typing import Any
@@ -91,6 +92,10 @@ class _Pipeline(CompilerBase):
 class _Dispatcher(CPUDispatcher):
     """A kernel as Numba sees it when another one calls it."""
 
+    def get_call_template(self, args: Any, kws: Any) -> Any:
+        """Compile it once, not anew for each constant it is called with: LLVM hands those on."""
+        return super().get_call_template([types.unliteral(arg) for arg in args], kws)
+
     def add_overload(self, cres: Any) -> None:
         token = object()  # stands for the function pointer that was not made
         self.targetctx.insert_user_function(token, cres.fndesc, [cres.library])
@@ -113,7 +118,13 @@ def compile_entry(entry: Kernel) -> tuple[str, bytes]:
         _lower_pointer(struct_at, cls)
     dispatcher = _dispatcher(entry)
     arguments = (types.int64,) * len(inspect.signature(entry.py_func).parameters)
-    dispatcher.compile(arguments)
+    collecting = gc.isenabled()
+    gc.disable()  # what there is to collect is not worth the tenth of the time that looking for it takes
+    try:
+        dispatcher.compile(arguments)
+    finally:
+        if collecting:
+            gc.enable()
     result = dispatcher.overloads[arguments]
     with global_compiler_lock:
         symbol = result.fndesc.llvm_func_name

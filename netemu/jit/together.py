@@ -1,7 +1,8 @@
-"""Loading several entry points at once: those that were never compiled are compiled side by side, a process each.
+"""Loading several entry points at once: those that were never compiled are compiled side by side, on all processors.
 
-The processes meet in the cache folder: each compiles one entry point and keeps its code there, where this process finds
-it. One that fails, or a folder that cannot be written, costs nothing but time: what is not there is compiled here.
+The processes meet in the cache folder: each compiles its entry points and keeps the code there, where this process
+finds it. One that fails, or a folder that cannot be written, costs nothing but time: what is not there is compiled
+here.
 """
 
 from __future__ import annotations
@@ -21,11 +22,16 @@ _PROGRAM = "import sys; from netemu.jit.together import compile_named; compile_n
 def load_together(*functions: Callable[..., Any]) -> None:
     """Load entry points; the first of those to be compiled is compiled here, the others by processes meanwhile.
 
+    So the one that takes longest comes first. There are as many processes as processors, this one included; the others
+    are dealt out to them.
+
     Plain functions, which entry points are under ``NETEMU_JIT=0``, are left alone.
     """
     entries = [function for function in functions if isinstance(function, Entry)]
     absent = [entry for entry in entries if entry.is_to_be_compiled()]
-    helpers = [_start(entry) for entry in absent[1 : os.cpu_count() or 1]]
+    most = (os.cpu_count() or 1) - 1
+    shares = [absent[1:][n::most] for n in range(min(most, len(absent) - 1))]
+    helpers = [_start(share) for share in shares]
     try:
         if absent:
             absent[0].load()
@@ -36,12 +42,12 @@ def load_together(*functions: Callable[..., Any]) -> None:
         entry.load()
 
 
-def _start(entry: Entry) -> subprocess.Popen[bytes]:
-    """Start a Python that compiles an entry point for the cache folder."""
-    function = entry.py_func
+def _start(entries: list[Entry]) -> subprocess.Popen[bytes]:
+    """Start a Python that compiles entry points for the cache folder, one after the other."""
+    names = [f"{entry.py_func.__module__}:{entry.py_func.__qualname__}" for entry in entries]
     path = os.pathsep.join(sys.path)
     return subprocess.Popen(  # noqa: S603 - this Python, and names of our own
-        [sys.executable, "-c", _PROGRAM, function.__module__, function.__qualname__],
+        [sys.executable, "-c", _PROGRAM, *names],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
@@ -49,8 +55,10 @@ def _start(entry: Entry) -> subprocess.Popen[bytes]:
     )
 
 
-def compile_named(module: str, name: str) -> None:
-    """Compile the entry point ``name`` of a module: what a helper process does."""
-    entry = getattr(importlib.import_module(module), name)
-    assert isinstance(entry, Entry)
-    entry.load()
+def compile_named(*names: str) -> None:
+    """Compile entry points, ``module:name`` each: what a helper process does."""
+    for full in names:
+        module, _, name = full.partition(":")
+        entry = getattr(importlib.import_module(module), name)
+        assert isinstance(entry, Entry)
+        entry.load()

@@ -8,6 +8,7 @@ from netemu.device.filter import filter_frame
 from netemu.device.net import NetDevice
 from netemu.device.stats import count_frame
 from netemu.driver.probe import VirtioNet
+from netemu.driver.refill import virtnet_open
 from netemu.engine import Engine
 from netemu.jit import hook, load_together
 from netemu.stack import ProtocolStack, deliver
@@ -16,7 +17,7 @@ from netemu.virtio import features as f
 
 def joined(device: NetDevice, driver: VirtioNet, stack: ProtocolStack) -> Engine:
     """The loop in which ``device`` and ``driver`` meet; who uses it sets burst, taps and counters."""
-    load_together(engine.run, deliver)
+    load_together(engine.run, deliver, virtnet_open)
     mask = driver.features.mask
     return Engine(
         queues=driver.vi.max_queue_pairs,
