@@ -277,3 +277,17 @@ def test_coal_d_13_and_nothing_that_is_not() -> None:
     assert net.bells[RX0].call_count == before
     assert not net.time(RX0, 49)
     assert net.time(RX0, 50)
+
+
+@pytest.mark.parametrize("queue", [RX1, TX0])
+def test_a_queue_that_was_reset_owes_no_call(queue: int) -> None:
+    """Bug: the call that was held back for it became due, and read a ring that is not there any more."""
+    net = coalesced(40)
+    command = k.TX_SET if queue % 2 else k.RX_SET
+    assert net.accepts(k.COAL, command, coal(10, 50))
+    assert not net.packet(queue, usecs=0)
+    net.device.reset_queue(queue)
+    assert not net.time(queue, usecs=1000)
+    assert net.accepts(k.COAL, command, coal(1, 1))
+    net.device.coalescing.flush()
+    assert net.bells[queue].call_count == 0

@@ -112,6 +112,10 @@ class Coalescing:
         mod = self.queues[index]
         return Coalesce(mod.max_packets, mod.max_usecs)
 
+    def queue_reset(self, index: int) -> None:
+        """A queue is gone, and with it the call that it owed."""
+        self.queues[index].pending = 0
+
     def queue_enabled(self, index: int) -> None:
         """Start a queue, for the first time or again, with its direction's parameters (COAL-D-05, COAL-D-06)."""
         parameters = self._by_direction[index % 2]

@@ -393,6 +393,8 @@ class NetDevice:
             raise ConfigError(f"there is no virtqueue {index} to reset")
         for state in (self.queues[index], self.doorbells[index]):
             ctypes.memset(state.address, 0, ctypes.sizeof(state))
+        if index != self.control_index:
+            self.coalescing.queue_reset(index)
         self._sizes.pop(index, None)
         self._owned.pop(index, None)
         self._steer_past_resets()
