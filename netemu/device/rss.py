@@ -25,24 +25,8 @@ from netemu.virtio.rss import (
     HASH_REPORT_IPV6,
     HASH_REPORT_IPV6_EX,
     HASH_REPORT_NONE,
-    HASH_REPORT_TCPV4,
-    HASH_REPORT_TCPV6,
-    HASH_REPORT_TCPV6_EX,
-    HASH_REPORT_UDPV4,
-    HASH_REPORT_UDPV6,
-    HASH_REPORT_UDPV6_EX,
     HASH_TUNNELS_ALL,
-    HASH_TYPE_IP_EX,
-    HASH_TYPE_IPV4,
-    HASH_TYPE_IPV6,
-    HASH_TYPE_TCP_EX,
-    HASH_TYPE_TCPV4,
-    HASH_TYPE_TCPV6,
-    HASH_TYPE_UDP_EX,
-    HASH_TYPE_UDPV4,
-    HASH_TYPE_UDPV6,
     HASH_TYPES_ALL,
-    HASH_TYPES_EX,
     HashConfig,
     RssConfig,
 )
@@ -86,62 +70,24 @@ def _hash(state: RssState, source: i64, target: i64, size: i64, ports: i64) -> i
 
 
 @kernel
-def _hash_ipv4(state: RssState, h: Headers) -> i64:
-    """HASH-D-05 to HASH-D-07: TCP, else UDP, else the addresses; the report code."""
-    types = state.hash_types
+def _hash_as(state: RssState, h: Headers, report: i64, source: i64, target: i64, size: i64) -> i64:
+    """Over TCP's ports, else UDP's, else the addresses alone, by what is enabled; the report code (HASH-D-05 to 10).
+
+    ``report`` is the code for addresses alone; those of TCP and UDP follow it, and a type's bit is its code less one.
+    """
+    types = state.hash_types >> (report - 1)
     ports = ports_of(h, IPPROTO_TCP)
-    report = HASH_REPORT_NONE
-    if ports != 0 and types & HASH_TYPE_TCPV4:
-        report = HASH_REPORT_TCPV4
+    if ports != 0 and types & 2:
+        report += 1
     else:
         ports = ports_of(h, IPPROTO_UDP)
-        if ports != 0 and types & HASH_TYPE_UDPV4:
-            report = HASH_REPORT_UDPV4
-        elif types & HASH_TYPE_IPV4:
-            report = HASH_REPORT_IPV4
+        if ports != 0 and types & 4:
+            report += 2
+        elif types & 1:
             ports = 0
-    if report != HASH_REPORT_NONE:
-        state.hash_value = _hash(state, h.source, h.target, _IPV4_ADDRESS, ports)
-    return report
-
-
-@kernel
-def _hash_ipv6(state: RssState, h: Headers) -> i64:
-    """HASH-D-08 and HASH-D-10: the same for IPv6, extension headers skipped."""
-    types = state.hash_types
-    ports = ports_of(h, IPPROTO_TCP)
-    report = HASH_REPORT_NONE
-    if ports != 0 and types & HASH_TYPE_TCPV6:
-        report = HASH_REPORT_TCPV6
-    else:
-        ports = ports_of(h, IPPROTO_UDP)
-        if ports != 0 and types & HASH_TYPE_UDPV6:
-            report = HASH_REPORT_UDPV6
-        elif types & HASH_TYPE_IPV6:
-            report = HASH_REPORT_IPV6
-            ports = 0
-    if report != HASH_REPORT_NONE:
-        state.hash_value = _hash(state, h.source, h.target, _IPV6_ADDRESS, ports)
-    return report
-
-
-@kernel
-def _hash_extended(state: RssState, h: Headers) -> i64:
-    """HASH-D-09: with extension headers, the addresses that mobility headers name, where an _EX type asks for them."""
-    types = state.hash_types
-    ports = ports_of(h, IPPROTO_TCP)
-    report = HASH_REPORT_NONE
-    if ports != 0 and types & HASH_TYPE_TCP_EX:
-        report = HASH_REPORT_TCPV6_EX
-    else:
-        ports = ports_of(h, IPPROTO_UDP)
-        if ports != 0 and types & HASH_TYPE_UDP_EX:
-            report = HASH_REPORT_UDPV6_EX
-        elif types & HASH_TYPE_IP_EX:
-            report = HASH_REPORT_IPV6_EX
-            ports = 0
-    if report != HASH_REPORT_NONE:
-        state.hash_value = _hash(state, h.home_source, h.home_target, _IPV6_ADDRESS, ports)
+        else:
+            return HASH_REPORT_NONE
+    state.hash_value = _hash(state, source, target, size, ports)
     return report
 
 
@@ -156,12 +102,13 @@ def hash_frame(state: RssState, frame: i64, length: i64) -> i64:
         if state.tunnels != 0:
             step_inside(h, state.tunnels)
         if h.version == 4:
-            report = _hash_ipv4(state, h)
+            report = _hash_as(state, h, HASH_REPORT_IPV4, h.source, h.target, _IPV4_ADDRESS)
         elif h.version == 6:
-            if h.extended != 0 and state.hash_types & HASH_TYPES_EX:
-                report = _hash_extended(state, h)
+            if h.extended != 0:
+                # HASH-D-09: the addresses that mobility headers name, where an _EX type asks for them.
+                report = _hash_as(state, h, HASH_REPORT_IPV6_EX, h.home_source, h.home_target, _IPV6_ADDRESS)
             if report == HASH_REPORT_NONE:
-                report = _hash_ipv6(state, h)
+                report = _hash_as(state, h, HASH_REPORT_IPV6, h.source, h.target, _IPV6_ADDRESS)
     state.hash_report = report
     return report
 
