@@ -12,7 +12,8 @@ from netemu.pages import page_pool_at
 from netemu.skb import alloc_skb, skb_pool_at
 from netemu.virtio import features as f
 from netemu.virtio.features import FeatureSet
-from tests.driver_kit import BIG, BIG_DIRECT, MERGEABLE, SMALL, V4_19, V6_1, V7_0, HandRing, Rig, every_era, frame, free
+from tests.driver_hand import HandRing
+from tests.driver_kit import BIG, BIG_DIRECT, MERGEABLE, SMALL, V4_19, V6_1, V7_0, Rig, every_era, frame, free
 
 MODES = {"mergeable": MERGEABLE, "big": BIG, "big-direct": BIG_DIRECT, "small": SMALL}
 every_mode = pytest.mark.parametrize("mode", MODES)

@@ -12,7 +12,8 @@ from netemu.memory import GuestMemory
 from netemu.virtio import features as f
 from netemu.virtio.features import FeatureSet
 from netemu.virtio.net import NetConfig
-from tests.driver_kit import BASE, MAC, V4_19, V6_1, V7_0, HandTransport, every_era
+from tests.driver_hand import HandTransport
+from tests.driver_kit import BASE, MAC, V4_19, V6_1, V7_0, every_era
 
 UNKNOWN_SPEED, UNKNOWN_DUPLEX = 0xFFFFFFFF, 0xFF
 

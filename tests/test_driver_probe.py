@@ -24,7 +24,8 @@ from netemu.memory import GuestMemory
 from netemu.virtio import features as f
 from netemu.virtio.features import FeatureSet
 from netemu.virtio.net import NetConfig
-from tests.driver_kit import BASE, ERAS, MAC, MERGEABLE, V4_19, V6_1, V7_0, HandTransport, Rig, every_era, frame, free
+from tests.driver_hand import HandTransport
+from tests.driver_kit import BASE, ERAS, MAC, MERGEABLE, V4_19, V6_1, V7_0, Rig, every_era, frame, free
 
 ACKNOWLEDGE, DRIVER, DRIVER_OK, FEATURES_OK, FAILED = 1, 2, 4, 8, 128
 MULTIQUEUE = MERGEABLE | FeatureSet.of(f.MQ, f.CTRL_VQ)

@@ -12,7 +12,7 @@ from netemu.errors import ConfigError
 from netemu.memory import GuestMemory
 from netemu.virtio.features import FeatureSet
 from netemu.virtio.net import NetConfig
-from tests.driver_kit import HandControl, HandTransport
+from tests.driver_hand import HandControl, HandTransport
 from tests.hashing import CTRL_VQ, HASH_REPORT, HASH_TUNNEL, MQ, RSS
 
 VERSION_1, MRG_RXBUF = 32, 15

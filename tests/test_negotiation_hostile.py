@@ -18,7 +18,8 @@ from netemu.virtio.features import FeatureSet
 from netemu.virtio.net import NetConfig
 from netemu.virtio.split import RingAddresses
 from tests.device_kit import HostFrame
-from tests.driver_kit import ERAS, HandTransport
+from tests.driver_hand import HandTransport
+from tests.driver_kit import ERAS
 
 SIZE = 1 << 16
 DRIVER_OK, FEATURES_OK, SUSPEND, NEEDS_RESET, FAILED = 4, 8, 16, 64, 128

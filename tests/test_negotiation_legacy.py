@@ -19,7 +19,8 @@ from netemu.virtio import features as f
 from netemu.virtio.features import FeatureSet
 from netemu.virtio.net import NetConfig
 from tests import device_kit as dk
-from tests.driver_kit import BASE, MAC, MERGEABLE, SMALL, V4_19, V7_0, HandTransport, Rig, every_era, frame
+from tests.driver_hand import HandTransport
+from tests.driver_kit import BASE, MAC, MERGEABLE, SMALL, V4_19, V7_0, Rig, every_era, frame
 
 ACKNOWLEDGE, DRIVER, DRIVER_OK, FEATURES_OK, SUSPEND = 1, 2, 4, 8, 16
 LEGACY = FeatureSet.of(f.MAC, f.STATUS)
