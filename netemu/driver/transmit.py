@@ -31,7 +31,12 @@ from netemu.jit import i64, kernel
 from netemu.skb import FRAG_SIZE, MAX_SKB_FRAGS, SKB_CB, Skb, frag_at, frag_gpa, kfree_skb, skb_at, skb_gpa
 
 TX_SPARE = 2 + MAX_SKB_FRAGS
-"""Descriptors a frame can need at most: header, linear part, frags."""
+"""Descriptors a frame can need at most: header, linear part, frags.
+
+A ring with fewer never has as many free. With TX NAPI, which asks for them before it wakes the queue, such a queue
+stops for good after its first frame, as Linux's does (which since v6.16 refuses to make a ring so small, but takes it
+from a device); without, the interrupt wakes it whatever is free.
+"""
 HDR_ALIGN = 2
 """Alignment of the header in memory; v6.17 had 4 for a while, and every frame then needed one segment more."""
 EPROTO = -71
