@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from netemu.device.chain import SEGMENT_SIZE, DeviceQueue, device_queue_at, segment_at
+from netemu.device.chain import SEGMENT_SIZE, DeviceQueue, chain_at, device_queue_at, segment_at
 from netemu.device.quirks import (
     CSUM_OFFSETS,
     GSO_SIZE_ZERO,
@@ -114,7 +114,9 @@ def spoil(address: i64, number: i64, now: i64, tags: i64, tag_size: i64) -> i64:
     q.tag_size = min(tag_size, TAG_MAX)
     if q.decided != number:
         _decide(q, number, now)
+    dq = device_queue_at(q.queue)
     if q.mask == 0:
+        q.previous = chain_at(dq.chains).head
         return 0
-    _spoil_header(q, device_queue_at(q.queue))
+    _spoil_header(q, dq)
     return 1

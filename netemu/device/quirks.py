@@ -127,3 +127,10 @@ ENTRY_SIZE = UsedEntry.dtype.itemsize
 def happens(q: DeviceQuirks, quirk: i64) -> i64:
     """1 if a quirk happens to the frame at hand."""
     return (q.mask >> quirk) & 1
+
+
+@kernel
+def is_to_misbehave(address: i64) -> i64:
+    """1 if anything happens to the frame at hand, or was left over; ``address`` is that of a `DeviceQuirks`."""
+    q = device_quirks_at(address)
+    return 1 if q.mask != 0 or q.kept_count != 0 or q.repair != 0 else 0

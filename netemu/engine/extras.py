@@ -9,6 +9,7 @@ from __future__ import annotations
 from netemu.device.coalesce import MODERATION_SIZE
 from netemu.device.mtu import over_mtu
 from netemu.device.queue import device_queue_at, flush, notify
+from netemu.device.quirks import is_to_misbehave
 from netemu.device.receive import publish, receive_side_at
 from netemu.device.stats import QUEUE_STATS_SIZE, queue_stats_at
 from netemu.driver.poll import skb_recv_done
@@ -69,7 +70,7 @@ def publish_extra(e: Engine, queue: i64, length: i64) -> i64:
     dq = device_queue_at(e.device_queues + queue * QUEUE_PAIR)
     if e.count_frame != 0:
         call3(e.count_frame, e.stats + 2 * queue * QUEUE_STATS_SIZE, receive_side_at(e.side).header, length)
-    if dq.quirks != 0:
+    if dq.quirks != 0 and (e.signal == 0 or is_to_misbehave(dq.quirks) != 0):
         return publish(dq)
     flush(dq)
     if e.signal != 0:
