@@ -10,6 +10,7 @@ from netemu.offer import Mode
 from netemu.virtio import features as f
 from netemu.xdp import XDP_DROP, XDP_PASS, XDP_REDIRECT, XDP_TX, XdpBuff, xdp_load8, xdp_program, xdp_store8
 from tests.driver_kit import ERAS, V4_19, V6_1, V7_0, frame
+from tests.wire import ipv4, udp
 
 GUEST_CSUM = 1 << 1
 """Guest offloads are numbered like the feature bits."""
@@ -204,3 +205,20 @@ def test_frames_sent_back_leave_the_device(kernel: str, mode: Mode) -> None:
 def test_no_threads_where_frames_may_be_sent_back() -> None:
     with pytest.raises(ConfigError, match="thread"):
         Nic("small", queues=2, threads=True, xdp=turns_round)
+
+
+def test_queues_for_xdp_tx_are_the_programs_alone() -> None:
+    """What the stack sends keeps to the pairs that it had, and their number stays while there is a program."""
+    nic = Nic(driver=V7_0, queues=2, features="+CTRL_GUEST_OFFLOADS")
+    nic.control.set_queues(1)
+    nic.attach_xdp(passes)
+    assert (nic.driver.vi.curr_queue_pairs, nic.driver.vi.xdp_queue_pairs) == (2, 1)
+    # Many flows, which two queues would have shared.
+    sent = nic.send([ipv4(udp(bytes(20), port=1000 + n), 17) for n in range(40)])
+    assert {one.queue for one in sent} == {0}
+    with pytest.raises(ConfigError, match="while an XDP program is attached"):
+        nic.control.set_queues(1)
+    nic.detach_xdp()
+    assert (nic.driver.vi.curr_queue_pairs, nic.driver.vi.xdp_queue_pairs) == (1, 0)
+    nic.control.set_queues(2)
+    assert len({one.queue for one in nic.send([ipv4(udp(bytes(20), port=n), 17) for n in range(40)])}) == 2

@@ -57,6 +57,8 @@ class VirtnetInfo(Struct):
     """Station address as a 48-bit number, first byte on top."""
     curr_queue_pairs: i64
     max_queue_pairs: i64
+    xdp_queue_pairs: i64
+    """Of those in use, the pairs whose send queues are for XDP_TX alone: the last ones."""
     rq: i64
     sq: i64
     """Addresses of ``max_queue_pairs`` receive and send queues."""

@@ -234,11 +234,11 @@ class Vqs:
         """Tell the pools of queue pair ``n`` which rules hold for them, as far as they are there."""
         if n not in self._given:
             return
-        rq, sq = self.receive_queues[n], self.send_queues[n]
+        rq = self.receive_queues[n]
         tables = [ring.tables.pool for ring in self.vrings[2 * n : 2 * n + 2] if ring.struct.indirect]
         pools: dict[Kind, list[PagePool] | list[SkbPool] | list[TablePool]] = {
             "pages": [page_pool_at(address) for address in (rq.frag_pool, rq.page_pool) if address],
-            "skbs": [skb_pool_at(address) for address in {rq.skb_pool, sq.skb_pool}],
+            "skbs": [skb_pool_at(rq.skb_pool)],  # a sender's own are not refused, nor are the blocks it cuts
             "tables": tables,
         }
         for kind in KINDS:

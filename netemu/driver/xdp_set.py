@@ -34,7 +34,6 @@ class VirtnetXdp:
         self._buffs: StructArray[XdpBuff] = array_of(XdpBuff, pairs)
         self._frags: StructArray[Frag] = array_of(Frag, pairs * MAX_SKB_FRAGS)
         self._owned: list[Pages | Buffer] = []
-        self._xdp_queue_pairs = 0
         self._offloads_before = 0
 
     def virtnet_xdp_set(self, program: XdpProgram | None) -> None:
@@ -108,7 +107,7 @@ class VirtnetXdp:
             xq.sq = vi.sq + (first + n % vi.curr_queue_pairs) * SQ_SIZE
         if pairs and not self._driver.control.virtnet_set_queues(vi.curr_queue_pairs + pairs):
             raise ConfigError("the device does not agree to the queue pairs that XDP needs")
-        self._xdp_queue_pairs = pairs
+        vi.xdp_queue_pairs = pairs
 
     def _clear_guest_offloads(self) -> None:
         """virtnet_clear_guest_offloads: none, but for checksums in v4.19."""
@@ -139,9 +138,9 @@ class VirtnetXdp:
             rq.xdp = 0
         if self._offloads_before:
             control.virtnet_set_guest_offloads(self._offloads_before)
-        if self._xdp_queue_pairs:
-            control.virtnet_set_queues(vi.curr_queue_pairs - self._xdp_queue_pairs)
-            self._xdp_queue_pairs = 0
+        if vi.xdp_queue_pairs:
+            control.virtnet_set_queues(vi.curr_queue_pairs - vi.xdp_queue_pairs)
+            vi.xdp_queue_pairs = 0
 
     @property
     def sent_away(self) -> int:

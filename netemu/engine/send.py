@@ -74,7 +74,7 @@ def _send(e: Engine, sq: SendQueue, frame: Frame, queue: i64) -> None:
 def send_frames(address: i64) -> i64:
     """Send frames of the batch until somebody else has to have a turn; DONE.
 
-    A flow keeps to one of the queues in use (MQ-V-04, MQ-V-05), as skb_tx_hash has it.
+    A flow keeps to one of the queues in use (MQ-V-04, MQ-V-05), as skb_tx_hash has it; those for XDP_TX are not.
     """
     e = engine_at(address)
     vi = vi_at(e.vi)
@@ -82,8 +82,9 @@ def send_frames(address: i64) -> i64:
         frame = frame_at(e.frames + e.next * FRAME_SIZE)
         vi.now = max(vi.now, frame.tstamp)
         queue = 0
-        if vi.curr_queue_pairs > 1:
-            queue = (flow_hash(frame.address, frame.len) * vi.curr_queue_pairs) >> 32
+        pairs = vi.curr_queue_pairs - vi.xdp_queue_pairs
+        if pairs > 1:
+            queue = (flow_hash(frame.address, frame.len) * pairs) >> 32
         _send(e, sq_at(vi.sq + queue * SQ_SIZE), frame, queue)
         if e.turn_due != 0 and (e.softirq != 0 or e.waited != 0):
             return DONE

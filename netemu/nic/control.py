@@ -138,7 +138,9 @@ class NicControl:
         self._done(self._commands.virtnet_vlan_rx_kill_vid(_vlan_id(vid)), "remove_vlan")
 
     def set_queues(self, pairs: int) -> None:
-        """Use so many queue pairs (``ethtool -L``)."""
+        """Use so many queue pairs (``ethtool -L``); raises `ConfigError` while an XDP program is attached, as Linux."""
+        if self._driver.receive_queues[0].xdp:
+            raise ConfigError("the number of queue pairs stays as it is while an XDP program is attached")
         self._done(self._commands.virtnet_set_queues(pairs), "set_queues")
 
     def set_guest_offloads(self, offloads: FeatureSet) -> None:
