@@ -11,6 +11,7 @@ rule itself, so a run with the same seed does the same.
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
@@ -122,7 +123,9 @@ def parse_quirk(text: str, known: Iterable[Quirk]) -> tuple[Quirk, QuirkRule]:
     name, _, rest = text.partition(":")
     quirks = {quirk.name: quirk for quirk in known}
     if name not in quirks:
-        raise ConfigError(f"no quirk is called {name!r}; 'netemu quirks' lists them")
+        near = difflib.get_close_matches(name, quirks, n=2)
+        hint = f"did you mean {' or '.join(near)}? " if near else ""
+        raise ConfigError(f"no quirk is called {name!r}; {hint}'netemu quirks' lists them")
     rule = QuirkRule(quirk=quirks[name].number, chance=_ALWAYS, at=1, start=-1)
     seed = 1
     for item in rest.split(",") if rest else []:

@@ -42,19 +42,22 @@ _COUNTED = {
 _INTERRUPTS = (signal.SIGINT, signal.SIGTERM)
 
 
-def check_files(inputs: Sequence[str], output: str | None, loop: int = 1) -> None:
-    """Refuse what can be seen to be wrong before anything is loaded, and before OUT is made."""
+def check_files(inputs: Sequence[str], output: str | None, loop: int = 1, *, besides: str | None = None) -> None:
+    """Refuse what can be seen to be wrong before anything is loaded and a file is made: OUT, and one ``besides``."""
     from netemu.capture import open_capture, same_file  # noqa: PLC0415 - loads NumPy
 
     if "-" in inputs and (loop > 1 or inputs.count("-") > 1):
         raise ConfigError("standard input can be played only once: name a file to use --loop")
     if "-" in inputs and is_terminal(sys.stdin):
         raise ConfigError("standard input is a terminal, and no capture comes from there: name a file, or use a pipe")
-    if output == "-" and is_terminal(sys.stdout):
+    if "-" in (output, besides) and is_terminal(sys.stdout):
         raise ConfigError("standard output is a terminal, which cannot show a capture: name a file, or use a pipe")
+    if output is not None and besides is not None and same_file(output, besides):
+        raise ConfigError(f"{output}: cannot be two outputs at once; give each a name of its own")
     for path in inputs:
-        if output is not None and same_file(path, output):
-            raise ConfigError(f"{output}: is an input too; writing it would destroy it")
+        for written in (output, besides):
+            if written is not None and same_file(path, written):
+                raise ConfigError(f"{written}: is an input too; writing it would destroy it")
     if inputs[0] != "-" and not Path(inputs[0]).is_fifo():
         open_capture(inputs[0]).close()  # so that a mistyped name costs no file that OUT would replace
 

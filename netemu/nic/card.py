@@ -57,7 +57,7 @@ class Card(NicCounters):
     def start_threads(self) -> None:
         """From now on each queue pair has a loop and a thread of its own; raises `ConfigError` where that cannot be."""
         if self.engine.signal:
-            raise ConfigError("calls that are held back are for all queues at once: no threads with NOTF_COAL")
+            raise ConfigError("threads do not go with coalescing, which is for all queues at once: leave one out")
         driver = self.driver
         self._lanes = QueueLanes(
             self.engine, self.device.side, driver.vi, driver.receive_queues[:], driver.send_queues[:]
@@ -79,7 +79,7 @@ class Card(NicCounters):
         Raises `ConfigError` for a card with threads, `NetemuError` where guest memory is too small.
         """
         if self._lanes is not None:
-            raise ConfigError("what a guest sends is put in order by one thread: leave out the threads")
+            raise ConfigError("threads do not go with a guest that sends: leave them out")
         if self._sending is None:
             self._sending = Sending(self.engine, self.memory, self.device, self.driver)
         return self._sending
@@ -95,7 +95,7 @@ class Card(NicCounters):
         ``at_ring`` writes them as they lie in the buffers (docs/ring-capture-format.md), else as skbs.
         """
         if at_ring and self._lanes is not None:
-            raise ConfigError("threads write what the guest got, not what lay in the ring")
+            raise ConfigError("threads do not go with a capture of the ring: leave out one of them")
         self._sink = sink
         self._trace = trace or TraceBuffers()
         if self._lanes is not None:

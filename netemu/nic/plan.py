@@ -104,6 +104,6 @@ def check_way_of_running(
         return
     for wanted, name in ((guest != "sink", f"a guest to {guest}"), (xdp, "an XDP program")):
         if wanted:
-            raise ConfigError(f"{name} sends, in the order of one thread: leave out the threads, or that")
+            raise ConfigError(f"threads do not go with {name}, as one thread orders what is sent: leave one out")
     if [*pressure] or [*quirks]:
-        raise ConfigError("pressure and quirks go by the order of events in all queues: leave out the threads")
+        raise ConfigError("threads do not go with pressure and quirks, which count events in all queues: leave one out")

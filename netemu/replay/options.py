@@ -5,13 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal, get_args
 
-from netemu.driver.eras import DEFAULT_ERA
+from netemu.driver.eras import DEFAULT_ERA, era
 from netemu.errors import ConfigError
 from netemu.nic import DEFAULT_BURST
 from netemu.nic.control import Settings
 from netemu.nic.sending import Role
 from netemu.offer import Mode, RingKind
 from netemu.replay.sent_capture import Tap, which_tap
+from netemu.virtio import features as f
 from netemu.xdp import XdpProgram
 
 Encap = Literal["ethernet", "virtio"]
@@ -80,7 +81,9 @@ class ReplayOptions:
         if self.journey and kind == "pcap":
             raise ConfigError("a pcap file has no place for comments: write .pcapng for --journey")
         if self.encap == "virtio" and self.threads:
-            raise ConfigError("threads write what the guest got, not what lay in the ring")
+            raise ConfigError("threads do not go with encap virtio, what lay in the ring: leave out one of them")
+        if self.ring == "packed" and f.RING_PACKED not in era(self.driver).features:
+            raise ConfigError(f"{self.driver} knows no packed ring: take a split one, or a newer driver")
         if self.offloads not in get_args(HostOffloads):
             raise ConfigError(f"offloads are {' or '.join(get_args(HostOffloads))}, not {self.offloads!r}")
         if self.host_gro and self.offloads != "host":

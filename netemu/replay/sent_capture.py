@@ -35,7 +35,9 @@ def which_tap(guest: Role, tap: Tap | None, kind: str | None, *, xdp: bool = Fal
     if chosen not in TAPS:
         raise ConfigError(f"no tap is called {chosen!r}; there are {', '.join(TAPS)}")
     if chosen != "rx" and guest == "sink" and not xdp:
-        raise ConfigError(f"a guest that is a sink sends nothing to tap by {chosen}: let it reflect or send")
+        raise ConfigError(f"a guest that is a sink sends nothing, so tap {chosen} finds none: let it reflect or send")
+    if chosen != "tx" and guest == "send":
+        raise ConfigError(f"nothing arrives at a guest that sends, so tap {chosen} finds none: leave it, or say tx")
     if chosen == "both" and kind == "pcap":
         raise ConfigError("a pcap file cannot say which way a frame went: write .pcapng for both")
     return chosen
