@@ -73,3 +73,46 @@ def test_the_xdp_program_filters_here_and_in_a_replay(tmp_path: Path) -> None:
     assert [packet.data for packet in seen_in(tmp_path / "out.pcapng")] == [
         packet.data for packet in wanted if packet not in asked
     ]
+
+
+def test_both_kinds_of_ring_carry_the_same_frames(tmp_path: Path) -> None:
+    said = run_example("rings.py", tmp_path).splitlines()
+    split, packed = said.index("split ring"), said.index("packed ring")
+    assert split == 0
+    frames = [line.split(" bytes")[0].strip() for line in said[split + 1 : packed - 1]]
+    assert frames == [line.split(" bytes")[0].strip() for line in said[packed + 1 : -2]] == ["60", "1514", "9000"]
+    assert "RING_PACKED" in said[-1]
+
+
+def test_flows_keep_their_queue_and_the_table_is_obeyed(tmp_path: Path) -> None:
+    """48 frames; a table of 0, 2 leaves queues 1 and 3 without any."""
+    said = run_example("rss.py", tmp_path).splitlines()
+    assert said[0] == "16 hashes, each on one queue: True"
+    queues = [[int(number) for number in re.findall(r"\d+", line.partition(":")[2])] for line in said[1:]]
+    assert [sum(row) for row in queues] == [48, 48]
+    assert queues[1][1] == queues[1][3] == 0 < queues[1][0]
+
+
+def test_to_wire_leaves_no_frame_over_the_mtu(tmp_path: Path) -> None:
+    """1500 bytes and an Ethernet header."""
+    said = run_example("to_wire.py", tmp_path).splitlines()
+    assert said[-1] == "longest after: 1514"
+    assert max(len(packet.data) for packet in seen_in(tmp_path / "wire.pcapng")) == 1514
+
+
+def test_a_large_packet_is_whole_in_the_ring_where_the_device_segments(tmp_path: Path) -> None:
+    """8000 bytes behind 54 of headers; in frames of 1514 five have 1460 bytes, the last 700."""
+    said = run_example("transmit.py", tmp_path).splitlines()
+    wire = [1514] * 5 + [754]
+    assert [json.loads(line.split(": ")[1]) for line in said if "in the ring" in line] == [[8054], wire]
+    assert [json.loads(line.split(": ")[1]) for line in said if "on the wire" in line] == [wire, wire]
+    # NEEDS_CSUM; TCPv4; hdr_len, a hint only; 1460 a segment; the sum starts at 34, and lies 16 behind.
+    assert re.search(r"virtio_net_hdr: 01 01 \w\w 00 b4 05 22 00 10 00$", "\n".join(said), re.MULTILINE)
+
+
+def test_commands_change_what_comes_up(tmp_path: Path) -> None:
+    said = run_example("control_queue.py", tmp_path).splitlines()
+    assert said[0] == "promiscuous: 2 of 2 came up"
+    assert said[1] == "not any more: 1 of 2 came up, dropped: {'filtered': 1}"
+    assert said[2] == "with the other's address: ['020000000099']"
+    assert said[3] == "coalescing: {'rx_frames': 32, 'rx_usecs': 50}"

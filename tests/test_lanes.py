@@ -8,10 +8,11 @@ from typing import Any
 
 import pytest
 
-from netemu import Nic, lanes
+from netemu import Nic
 from netemu.capture import Sink
 from netemu.driver.eras import ERAS
 from netemu.errors import ConfigError
+from netemu.nic import lanes
 from netemu.replay import ReplayOptions
 from tests.replay_kit import DROPS, PACKET_ID, assert_consistent, netemu, numbered, played, seen_in, write_pcap
 from tests.support import PCAPS

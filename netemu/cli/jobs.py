@@ -52,7 +52,7 @@ def check_files(inputs: Sequence[str], output: str | None, loop: int = 1, *, bes
         raise ConfigError("standard input is a terminal, and no capture comes from there: name a file, or use a pipe")
     if "-" in (output, besides) and is_terminal(sys.stdout):
         raise ConfigError("standard output is a terminal, which cannot show a capture: name a file, or use a pipe")
-    if output is not None and besides is not None and same_file(output, besides):
+    if output is not None and (output == besides or (besides is not None and same_file(besides, output))):
         raise ConfigError(f"{output}: cannot be two outputs at once; give each a name of its own")
     for path in inputs:
         for written in (output, besides):
