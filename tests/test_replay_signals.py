@@ -261,7 +261,7 @@ def test_the_report_fits_80_columns_and_is_plain_text(arguments: list[str | Path
 
 
 def test_the_report_lines_up_whatever_the_numbers() -> None:
-    from netemu.cli.replay import _in_words  # noqa: PLC0415
+    from netemu.cli.replay_report import report  # noqa: PLC0415
     from netemu.reasons import DropReason  # noqa: PLC0415
 
     queue = dict.fromkeys(("packets", "buffers", "descriptors", "interrupts", "polls", "refills"), 98_765_432_109)
@@ -275,7 +275,7 @@ def test_the_report_lines_up_whatever_the_numbers() -> None:
         "ethtool": {"rx63_xdp_redirects": 98_765_432_109}, "netdev": {}, "broken": ["a word " * 30], "offloads": {},
         "snmp": {"Icmp6InNeighborAdvertisements": 123_456_789, "Ip6InOctets": 98_765_432_109_876, "TcpInSegs": 1},
     }  # fmt: skip
-    lines = _in_words(figures).splitlines()
+    lines = report(figures).splitlines()
     assert max(len(line) for line in lines) < 80
     table = lines[lines.index("linux-7.0, mergeable buffers, rings of 1024") + 1 :][:65]
     ends = {tuple(word.end() for word in re.finditer(r"\S+", line)) for line in table}

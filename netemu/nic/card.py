@@ -57,9 +57,7 @@ class Card(NicCounters):
     def start_threads(self) -> None:
         """From now on each queue pair has a loop and a thread of its own; raises `ConfigError` where that cannot be."""
         if self.engine.signal:
-            raise ConfigError(
-                "threads do not go with coalescing (NOTF_COAL), which is for all queues at once: leave one out"
-            )
+            raise ConfigError("threads do not go with coalescing (NOTF_COAL), which is for all queues: leave one out")
         driver = self.driver
         self._lanes = QueueLanes(
             self.engine, self.device.side, driver.vi, driver.receive_queues[:], driver.send_queues[:]
