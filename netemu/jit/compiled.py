@@ -53,7 +53,9 @@ class _KernelLibrary(JITCodeLibrary):
         for function in self._final_module.functions:
             if not function.is_declaration and function.name != symbol:
                 function.linkage = "internal"
-        super()._optimize_final_module()
+        # No loop gains by vectors: those of checksums gather their words one by one, and code and LLVM take longer.
+        passes, builder = self._codegen._module_pass_manager(loop_vectorize=False)  # noqa: SLF001 - as below
+        passes.run(self._final_module, builder)
         return bytes(self._codegen._tm.emit_object(self._final_module))  # noqa: SLF001 - Numba has no public way
 
 
