@@ -168,3 +168,16 @@ def test_files_that_hold_no_program_or_too_many(tmp_path: Path) -> None:
 def test_the_command_says_what_is_wrong(arguments: list[str], words: str, tmp_path: Path) -> None:
     run = netemu("replay", PCAPS / "basics.pcap", *arguments, cwd=tmp_path)
     assert words in one_error_line(run)
+
+
+def test_what_xdp_sends_back_can_be_tapped(tmp_path: Path) -> None:
+    """XDP_TX for every frame: nothing comes up, and the capture of what was sent holds them as they came."""
+    program = tmp_path / "back.py"
+    program.write_text(
+        "from netemu.xdp import XDP_TX, XdpBuff, xdp_program\n\n\n@xdp_program\n"
+        "def back(ctx: XdpBuff) -> int:\n    return XDP_TX\n"
+    )
+    out = tmp_path / "out.pcapng"
+    run = netemu("replay", PCAPS / "dns.pcap", "--xdp", program, "--tap", "tx", "-o", out)
+    assert (run.returncode, run.stderr) == (0, b"")
+    assert [packet.data for packet in seen_in(out)] == [packet.data for packet in seen_in(PCAPS / "dns.pcap")]
