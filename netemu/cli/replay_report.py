@@ -69,10 +69,15 @@ def _sent_in_words(sent: dict[str, Any]) -> list[str]:
     if not sent:
         return []
     lines = ["", f"sent         {sent['frames']:>13,}   {sent['bytes']:>17,} bytes"]
-    lines.append("queue" + "".join(f"{name[:9]:>10}" for name in _SENT_TITLES))
+    lines.append("queue" + "".join(f"{name:>{_width(name)}}" for name in _SENT_TITLES))
     for n, queue in enumerate(sent["queues"]):
-        lines.append(f"{n:>5}" + "".join(f"{queue[name]:>10}" for name in _SENT_TITLES))
+        lines.append(f"{n:>5}" + "".join(f"{queue[name]:>{_width(name)}}" for name in _SENT_TITLES))
     for key, title in (("stack", "in the guest's stack"), ("wire", "behind the device")):
         if any(sent[key][name] for name in _WORTH_TELLING):
             lines += ["", title, *stage_in_words(sent[key])]
     return lines
+
+
+def _width(title: str) -> int:
+    """Columns for the figures under a title."""
+    return max(9, len(title) + 2)
