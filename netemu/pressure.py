@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from typing import Literal, get_args
 
 from netemu.errors import ConfigError
-from netemu.jit import Struct, call1, entry, hook, i64, kernel, load64, pointer, struct
+from netemu.jit import Struct, call1, entry, hook, i64, kernel, load64_any, pointer, struct
 
 Kind = Literal["pages", "skbs", "tables"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
@@ -66,7 +66,7 @@ def pressure_refuses(address: i64) -> i64:
     """1 if the allocation that is asked for now fails."""
     rule = pressure_at(address)
     rule.asked += 1
-    now = load64(rule.clock)
+    now = load64_any(rule.clock)
     if rule.start < 0 and now > 0:
         rule.start = now
     if rule.asked < rule.first or (rule.last != 0 and rule.asked > rule.last):

@@ -16,9 +16,8 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-from record import HERE, MARKED, Host, RecordingError, frames_of, recorded, run, running, two_hosts
-
 from build import IP6_B, IP_A, IP_B
+from record import HERE, MARKED, Host, RecordingError, frames_of, recorded, run, running, two_hosts
 
 NO_OFFLOADS = ("tx", "off", "sg", "off", "tso", "off", "gso", "off", "gro", "off")
 INSIDE_A, INSIDE_B = "198.51.100.1", "198.51.100.2"

@@ -16,7 +16,7 @@ from collections.abc import Iterable
 
 from netemu.driver.indirect import table_at
 from netemu.driver.vring import STATE_SIZE, QueueQuirks, Virtqueue, desc_state_at, queue_quirks_at, virtqueue_at
-from netemu.jit import entry, hook, i64, kernel, load16, load32, load64, store16, store32, store64
+from netemu.jit import entry, hook, i64, kernel, load16, load32, load64, load64_any, store16, store32, store64
 from netemu.memory import GuestMemory, memory_at, translate
 from netemu.quirks import Quirk, QuirkSet, quirk_asked, quirk_rules_at
 from netemu.virtio import packed
@@ -103,7 +103,7 @@ def spoil_buffer(address: i64, slot: i64, buffer_id: i64, flags: i64) -> i64:
     vq = virtqueue_at(quirks.vq)
     rules = quirk_rules_at(quirks.rules)
     rules.number += 1
-    rules.now = load64(quirks.clock)
+    rules.now = load64_any(quirks.clock)
     head = vq.desc + slot * DESC_SIZE
     table = desc_state_at(vq.state + buffer_id * STATE_SIZE).table
     split = vq.packed == 0

@@ -33,6 +33,7 @@ from netemu.jit.kernels import POINTERS, Kernel
 from netemu.jit.memory import LEDGER, Buffer, WildAccessError, allocate, borrow, i64
 from netemu.jit.mode import JIT
 from netemu.jit.ops import (
+    add64_any,
     fence,
     load8,
     load16,
@@ -42,6 +43,7 @@ from netemu.jit.ops import (
     load32_acquire,
     load32be,
     load64,
+    load64_any,
     memcpy,
     memset,
     store8,
@@ -105,6 +107,7 @@ __all__ = [
     "load_together",
     "pointer",
     "struct",
+    "add64_any",
     "fence",
     "load8",
     "load16",
@@ -114,6 +117,7 @@ __all__ = [
     "load32_acquire",
     "load32be",
     "load64",
+    "load64_any",
     "memcpy",
     "memset",
     "store8",

@@ -241,6 +241,16 @@ def _lower_store(function: Callable[..., Any], bits: int, order: str | None = No
     _lower(function, code, 2, types.none)
 
 
+def _load64_any(_context: Any, builder: Any, _signature: Any, args: Any) -> Any:
+    return builder.load(builder.inttoptr(args[0], _WORD.as_pointer()), align=8)
+
+
+def _add64_any(context: Any, builder: Any, _signature: Any, args: Any) -> Any:
+    where = builder.inttoptr(args[0], _WORD.as_pointer())
+    builder.store(builder.add(builder.load(where, align=8), args[1]), where, align=8)
+    return context.get_dummy_value()
+
+
 def _fence(context: Any, builder: Any, _signature: Any, _args: Any) -> Any:
     builder.fence("seq_cst")
     return context.get_dummy_value()
@@ -311,6 +321,8 @@ _lower_store(ops.store64, 64)
 _lower_store(ops.store16be, 16, big=True)
 _lower_store(ops.store32be, 32, big=True)
 _lower_store(ops.store16_release, 16, "release")
+_lower(ops.load64_any, _load64_any, 1, types.int64)
+_lower(ops.add64_any, _add64_any, 2, types.none)
 _lower(ops.fence, _fence, 0, types.none)
 _lower(ops.memcpy, _memcpy, 3, types.none)
 _lower(ops.memset, _memset, 3, types.none)

@@ -27,17 +27,19 @@ class Ledger:
     def __init__(self) -> None:
         self._starts: list[int] = []
         self._ends: list[int] = []
+        self._structs: list[bool] = []
         self._adding = False
         self._died: list[int] = []
 
-    def add(self, owner: Any, address: int, size: int) -> None:
-        """Enter ``size`` bytes at ``address`` for as long as ``owner`` lives."""
+    def add(self, owner: Any, address: int, size: int, *, struct: bool = False) -> None:
+        """Enter ``size`` bytes at ``address`` for as long as ``owner`` lives; ``struct``: of fields."""
         if size == 0:
             return
         self._adding = True
         at = bisect.bisect_left(self._starts, address)
         self._starts.insert(at, address)
         self._ends.insert(at, address + size)
+        self._structs.insert(at, struct)
         self._adding = False
         while self._died:
             self._remove(self._died.pop())
@@ -49,13 +51,22 @@ class Ledger:
             return
         at = bisect.bisect_left(self._starts, address)
         if at < len(self._starts) and self._starts[at] == address:
-            del self._starts[at], self._ends[at]
+            del self._starts[at], self._ends[at], self._structs[at]
 
-    def check(self, address: int, size: int) -> None:
-        """Raise `WildAccessError` unless all of ``[address, address + size)`` lies in one range of the book."""
+    def check(self, address: int, size: int) -> int:
+        """Raise `WildAccessError` unless all of ``[address, address + size)`` lies in one range; that range's place."""
         at = bisect.bisect_right(self._starts, address) - 1
         if at < 0 or address + size > self._ends[at]:
             raise WildAccessError(f"{size} bytes at {address:#x} belong to no allocation")
+        return at
+
+    def check_bytes(self, address: int, size: int) -> None:
+        """`check` for a load or store by address: the fields of structs are not reached that way.
+
+        Compiled code counts on it: behind a store to shared memory it does not read a field anew.
+        """
+        if self._structs[self.check(address, size)]:
+            raise WildAccessError(f"{size} bytes at {address:#x} are fields of a struct")
 
     def check_span(self, address: int, size: int) -> None:
         """`check` for a size that may be 0, which touches nothing, and must not be negative."""

@@ -12,12 +12,12 @@ from netemu.jit.memory import LEDGER
 
 
 def _load(address: int, size: int, order: str) -> int:
-    LEDGER.check(address, size)
+    LEDGER.check_bytes(address, size)
     return int.from_bytes(ctypes.string_at(address, size), order, signed=size == 8)  # type: ignore[arg-type]
 
 
 def _store(address: int, value: int, size: int, order: str) -> None:
-    LEDGER.check(address, size)
+    LEDGER.check_bytes(address, size)
     data = (value & ((1 << 8 * size) - 1)).to_bytes(size, order)  # type: ignore[arg-type]
     ctypes.memmove(address, data, size)
 
@@ -80,6 +80,19 @@ def store32(address: int, value: int) -> None:
 def store64(address: int, value: int) -> None:
     """Store ``value``, little-endian."""
     _store(address, value, 8, "little")
+
+
+def load64_any(address: int) -> int:
+    """`load64` of anything: of a struct's field, too."""
+    LEDGER.check(address, 8)
+    return ctypes.c_int64.from_address(address).value
+
+
+def add64_any(address: int, value: int) -> None:
+    """Add ``value`` to the 64-bit number at ``address``, which may be a field of a struct."""
+    LEDGER.check(address, 8)
+    number = ctypes.c_int64.from_address(address)
+    number.value += value
 
 
 def store16be(address: int, value: int) -> None:

@@ -24,7 +24,7 @@ class Struct(ctypes.Structure):
     def __new__(cls, *args: Any, **kwargs: Any) -> Self:
         """Make a zeroed struct, or one with the given fields."""
         self = super().__new__(cls, *args, **kwargs)
-        LEDGER.add(self, ctypes.addressof(self), ctypes.sizeof(cls))
+        LEDGER.add(self, ctypes.addressof(self), ctypes.sizeof(cls), struct=True)
         return self
 
     @property
@@ -67,7 +67,7 @@ class StructArray(Sequence[S]):
         self._block = (cls * count)()
         self.address = ctypes.addressof(self._block)
         self.view: npt.NDArray[Any] = np.frombuffer(memoryview(self._block), dtype=cls.dtype, count=count)
-        LEDGER.add(self._block, self.address, ctypes.sizeof(self._block))
+        LEDGER.add(self._block, self.address, ctypes.sizeof(self._block), struct=True)
 
     def __len__(self) -> int:
         """How many structs there are."""

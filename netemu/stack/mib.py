@@ -7,7 +7,7 @@ most of them.
 
 from __future__ import annotations
 
-from netemu.jit import Struct, i64, kernel, load64, pointer, store64, struct
+from netemu.jit import Struct, add64_any, i64, kernel, pointer, struct
 
 ICMP_TYPES = 256
 
@@ -110,5 +110,4 @@ IP6_ECN = list(Ip6Mib.__annotations__).index("InNoECTPkts") * _COUNTER
 @kernel
 def count_at(counters: i64, index: i64) -> None:
     """Add one to the counter number ``index`` of those at address ``counters``."""
-    at = counters + index * _COUNTER
-    store64(at, load64(at) + 1)
+    add64_any(counters + index * _COUNTER, 1)
