@@ -5,6 +5,7 @@ from __future__ import annotations
 import select
 import sys
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -16,7 +17,7 @@ _PAUSE = 0.1
 """Seconds."""
 
 
-class Job:
+class Job(ABC):
     """One walk through captures; a subclass says what becomes of the frames: `_take`, `_catch_up` and `_finish`.
 
     Memory does not grow with the input: frames are read and written in batches of about a MiB.
@@ -86,17 +87,17 @@ class Job:
                 self.reading = waits
         self.reading = False
 
+    @abstractmethod
     def _take(self, reader: CaptureReader, batch: FrameBatch) -> None:
         """Do the job with a batch."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _catch_up(self) -> None:
         """Let nothing wait: whoever reads along on a pipe is to see all that came."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _finish(self) -> None:
         """Catch up, and close the output."""
-        raise NotImplementedError
 
     def _note_times(self, batch: FrameBatch, count: int) -> None:
         """Remember the earliest and latest time of what was played, for the interface's statistics."""
