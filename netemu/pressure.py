@@ -16,6 +16,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal, get_args
 
+from netemu.chance import CERTAIN, next_random, seeded
 from netemu.errors import ConfigError
 from netemu.jit import Struct, call1, entry, hook, i64, kernel, load64_any, pointer, struct
 
@@ -24,9 +25,6 @@ KINDS: tuple[Kind, ...] = get_args(Kind)
 """What can fail: pages of receive buffers, skbs, indirect tables."""
 
 _SECOND = 1_000_000_000
-_ALWAYS = 1 << 32
-_MIX = 0x9E3779B1
-_WORD = 0xFFFFFFFF
 
 
 @struct
@@ -78,14 +76,9 @@ def pressure_refuses(address: i64) -> i64:
         return 0
     if rule.every != 0 and rule.asked % rule.every != 0:
         return 0
-    if rule.chance < _ALWAYS:
-        # Marsaglia's xorshift.
-        x = rule.state
-        x ^= (x << 13) & _WORD
-        x ^= x >> 17
-        x ^= (x << 5) & _WORD
-        rule.state = x
-        if x >= rule.chance:
+    if rule.chance < CERTAIN:
+        rule.state = next_random(rule.state)
+        if rule.state >= rule.chance:
             return 0
     rule.refused += 1
     return 1
@@ -102,7 +95,7 @@ class PressureRule:
     """A rule as it was written, for one kind of allocation; `pressure` makes the struct that pools ask."""
 
     kind: Kind
-    chance: int = _ALWAYS
+    chance: int = CERTAIN
     every: int = 0
     first: int = 1
     last: int = 0
@@ -123,8 +116,7 @@ class PressureRule:
             after=self.after,
             until=self.until,
             count=self.count,
-            # Small seeds would give small first numbers.
-            state=((self.seed + queue) * _MIX) & _WORD or 1,
+            state=seeded(self.seed + queue),
             start=-1,
         )
 
@@ -158,10 +150,10 @@ def _number(key: str, text: str) -> int:
         probability = float(text)
         if not 0 <= probability <= 1:
             raise ValueError(text)
-        return round(probability * _ALWAYS)
+        return round(probability * CERTAIN)
     if key in ("after", "until"):
         seconds = float(text)
-        if not 0 <= seconds <= _ALWAYS:
+        if not 0 <= seconds <= 1 << 32:
             raise ValueError(text)
         return round(seconds * _SECOND)
     number = int(text)

@@ -16,14 +16,13 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
+from netemu.chance import CERTAIN, next_random, seeded
 from netemu.errors import ConfigError
 from netemu.jit import Struct, StructArray, array_of, i64, kernel, pointer, struct
 
 Side = Literal["device", "driver"]
 
 _SECOND = 1_000_000_000
-_ALWAYS = 1 << 32
-_MIX = 0x9E3779B1
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,13 +78,9 @@ RULE_SIZE = QuirkRule.dtype.itemsize
 
 @kernel
 def quirk_random(rule: QuirkRule) -> i64:
-    """The next 32 bits of the rule's generator (xorshift); never 0."""
-    x = rule.state
-    x ^= (x << 13) & 0xFFFFFFFF
-    x ^= x >> 17
-    x ^= (x << 5) & 0xFFFFFFFF
-    rule.state = x
-    return x
+    """The next 32 bits of the rule's generator ; never 0."""
+    rule.state = next_random(rule.state)
+    return rule.state
 
 
 @kernel
@@ -97,7 +92,7 @@ def quirk_fires(rule: QuirkRule, number: i64, now: i64) -> i64:
         return 0
     if rule.count != 0 and rule.fired >= rule.count:
         return 0
-    if rule.chance < _ALWAYS and quirk_random(rule) >= rule.chance:
+    if rule.chance < CERTAIN and quirk_random(rule) >= rule.chance:
         return 0
     rule.fired += 1
     return 1
@@ -126,7 +121,7 @@ def parse_quirk(text: str, known: Iterable[Quirk]) -> tuple[Quirk, QuirkRule]:
         near = difflib.get_close_matches(name, quirks, n=2)
         hint = f"did you mean {' or '.join(near)}? " if near else ""
         raise ConfigError(f"no quirk is called {name!r}; {hint}'netemu quirks' lists them")
-    rule = QuirkRule(quirk=quirks[name].number, chance=_ALWAYS, at=1, start=-1)
+    rule = QuirkRule(quirk=quirks[name].number, chance=CERTAIN, at=1, start=-1)
     seed = 1
     for item in rest.split(",") if rest else []:
         key, _, value = item.partition("=")
@@ -135,7 +130,7 @@ def parse_quirk(text: str, known: Iterable[Quirk]) -> tuple[Quirk, QuirkRule]:
                 probability = float(value)
                 if not 0 <= probability <= 1:
                     raise ValueError(value)  # noqa: TRY301 - worded with the other values that cannot be
-                rule.chance = round(probability * _ALWAYS)
+                rule.chance = round(probability * CERTAIN)
             elif key == "at":
                 rule.at = _positive(value)
             elif key == "after":
@@ -148,8 +143,7 @@ def parse_quirk(text: str, known: Iterable[Quirk]) -> tuple[Quirk, QuirkRule]:
                 raise ConfigError(f"quirk {name}: no option is called {key!r}; there are p, at, after, count and seed")
         except ValueError:
             raise ConfigError(f"quirk {name}: {key} cannot be {value!r}") from None
-    # Small seeds would give small first numbers.
-    rule.state = (seed * _MIX) & 0xFFFFFFFF or 1
+    rule.state = seeded(seed)
     return quirks[name], rule
 
 

@@ -22,11 +22,12 @@ MAY_IMPORT = {
     "jit": "",  # knows Numba, and nothing of networks
     "memory": "errors jit",
     "offer": "errors virtio",
-    "pressure": "errors jit",
+    "chance": "jit",
+    "pressure": "chance errors jit",
     "pages": "jit memory pressure",
     "checksum": "jit",
     "frame": "jit",
-    "quirks": "errors jit",
+    "quirks": "chance errors jit",
     "offload": "checksum errors frame jit virtio",  # frames as bytes: nothing of rings, skbs or files
     "skb": "checksum jit memory pages pressure",
     "fates": "jit outstanding",
@@ -55,7 +56,7 @@ ONLY_WHEN_USED = {"scapy", "rich"}
 
 # The host, the guest and their protocols are fed bytes and time: files, sockets, clocks and threads are for others.
 NO_IO = {"checksum", "device", "driver", "engine", "memory", "offload", "pages", "skb", "stack", "trace", "virtio"}
-NO_IO |= {"fates", "gro", "nic", "outstanding", "pressure", "ways", "xdp"}
+NO_IO |= {"chance", "fates", "gro", "nic", "outstanding", "pressure", "ways", "xdp"}
 IO = {"asyncio", "io", "os", "pathlib", "random", "select", "socket", "subprocess", "threading", "time"}
 
 # What a start of the command line must not load.
