@@ -39,7 +39,9 @@ MAY_IMPORT = {
     "virtio": "errors jit",  # the specification: no packet, no Linux, no I/O
     "device": "errors frame jit memory offload quirks virtio",  # the host: never the driver
     "driver": "checksum errors fates jit memory pages pressure quirks reasons skb virtio xdp",  # never the device
-    "stack": "checksum errors jit skb",  # protocols over skbs: nothing of virtio
+    "timers": "errors jit",
+    "net": "capture chance errors frame jit offload skb stack timers",  # links and what joins them: nothing of rings
+    "stack": "chance checksum errors jit skb timers",  # protocols over skbs: nothing of virtio
     "capture": "errors frame jit",  # files of frames: nothing of virtio or skbs
     "job": "capture errors",  # what the jobs over files share
     "wireshark": "errors",
@@ -56,7 +58,7 @@ ONLY_WHEN_USED = {"scapy", "rich"}
 
 # The host, the guest and their protocols are fed bytes and time: files, sockets, clocks and threads are for others.
 NO_IO = {"checksum", "device", "driver", "engine", "memory", "offload", "pages", "skb", "stack", "trace", "virtio"}
-NO_IO |= {"chance", "fates", "gro", "nic", "outstanding", "pressure", "ways", "xdp"}
+NO_IO |= {"chance", "fates", "gro", "net", "nic", "outstanding", "pressure", "timers", "ways", "xdp"}
 IO = {"asyncio", "io", "os", "pathlib", "random", "select", "socket", "subprocess", "threading", "time"}
 
 # What a start of the command line must not load.

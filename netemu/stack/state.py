@@ -42,6 +42,21 @@ class Stack(Struct):
     ip6: i64
     icmp6: i64
     udp6: i64
+    # A host that answers; all 0 where the stack only takes. Hooks get the host's address, and what else is said there.
+    host: i64
+    """Address of the `netemu.stack.host.Host`, which knows the skb and the interface at hand."""
+    arp_input: i64
+    """``(host, offset)``: a packet that `netemu.stack.arp` found in order."""
+    ip_input: i64
+    """``(host, offset, size, cast)``: a datagram of ``size`` bytes, header included; `netemu.stack.ipv4`."""
+    ip6_input: i64
+    icmp_input: i64
+    """``(host, offset, size, cast)`` of the ICMP message, which is in order and counted."""
+    icmp6_input: i64
+    tcp_input: i64
+    """``(host, offset, size)`` of a segment with a good checksum; the skb's ``network_header`` says where IP begins."""
+    udp_input: i64
+    """``(host, offset, size, cast)`` of a datagram with a good checksum, header included."""
 
 
 stack_at = pointer(Stack)

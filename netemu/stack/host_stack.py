@@ -1,0 +1,81 @@
+"""`HostStack`: a host's protocols for Python, with interfaces, addresses and the tables behind its sockets."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from netemu.chance import seeded
+from netemu.jit import Buffer, StructArray, allocate, array_of, hook
+from netemu.stack.deliver import host_deliver
+from netemu.stack.host import Host, Interface, Ready
+from netemu.stack.packet import PacketBuffer
+from netemu.stack.protocols import ProtocolStack
+from netemu.timers import Timers
+
+INTERFACES_MAX = 64
+
+
+class ReadyList:
+    """A `Ready` list with its memory."""
+
+    def __init__(self, capacity: int = 1 << 16) -> None:
+        """Room for ``capacity`` sockets."""
+        self._handles: Buffer = allocate(8 * capacity)
+        self.struct = Ready(handles=self._handles.address, capacity=capacity)
+
+    def take(self) -> list[int]:
+        """The handles on the list, which is empty afterwards."""
+        count = self.struct.count
+        self.struct.count = 0
+        handles: list[int] = self._handles.array.view("<i8")[:count].tolist()
+        return handles
+
+
+class HostStack(ProtocolStack):
+    """The protocols of a host that answers; `deliver` is the hook that frames come in by."""
+
+    def __init__(self, timers: Timers, ready: ReadyList, *, seed: int = 1, forwarding: bool = False) -> None:
+        """A host without interfaces, whose time is that of ``timers``."""
+        super().__init__(promiscuous=False, any_port=False)
+        self._timers, self._ready = timers, ready
+        self._interfaces: StructArray[Interface] = array_of(Interface, INTERFACES_MAX)
+        self._packet = PacketBuffer()
+        self.host = Host(
+            stack=self.address,
+            timers=timers.address,
+            ready=ready.struct.address,
+            interfaces=self._interfaces.address,
+            forwarding=int(forwarding),
+            random=seeded(seed),
+            packet=self._packet.address,
+        )
+        self.struct.host = self.host.address
+        self.deliver: int = hook(host_deliver)
+
+    @property
+    def interfaces(self) -> list[Interface]:
+        """The interfaces there are, in the order in which they were added."""
+        return self._interfaces[: self.host.interface_count]
+
+    def add_interface(
+        self,
+        mac: bytes,
+        xmit: int | Callable[..., Any],
+        device: int,
+        *,
+        mtu: int = 1500,
+        offloads: int = 0,
+        gso_max: int = 65535,
+    ) -> Interface:
+        """One more interface, which sends with the hook ``xmit`` of ``(device, packet)``."""
+        interface = self._interfaces[self.host.interface_count]
+        self.host.interface_count += 1
+        interface.host = self.host.address
+        interface.index = self.host.interface_count
+        interface.mac = int.from_bytes(mac, "big")
+        interface.mtu, interface.offloads, interface.gso_max = mtu, offloads, gso_max
+        interface.xmit = xmit if isinstance(xmit, int) else hook(xmit)
+        interface.device = device
+        interface.up = 1
+        return interface
