@@ -42,6 +42,7 @@ MAY_IMPORT = {
     "timers": "errors jit",
     "net": "capture chance errors frame jit offload skb stack timers",  # links and what joins them: nothing of rings
     "stack": "chance checksum errors jit skb timers",  # protocols over skbs: nothing of virtio
+    "aio": "errors jit net stack timers",  # sockets in asyncio's manner
     "capture": "errors frame jit",  # files of frames: nothing of virtio or skbs
     "job": "capture errors",  # what the jobs over files share
     "wireshark": "errors",
