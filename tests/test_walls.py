@@ -49,7 +49,7 @@ MAY_IMPORT = {
 }
 
 # These join the parts, and may import all that does not import them.
-JOINTS = {"__init__", "__main__", "cli", "engine", "explain", "nic", "replay", "wire"}
+JOINTS = {"__init__", "__main__", "cli", "engine", "explain", "lab", "nic", "replay", "wire"}
 
 # Packages that only one part may import.
 ONLY_IN = {"numba": "jit", "llvmlite": "jit", "click": "cli"}

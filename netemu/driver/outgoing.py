@@ -174,6 +174,54 @@ def build_outgoing(sq: SendQueue, source: i64, size: i64, vnet: i64) -> i64:
 
 
 @kernel
+def _linear_of_pieces(
+    skb: Skb, head: i64, head_len: i64, payload: i64, payload_len: i64, more: i64, more_len: i64
+) -> None:
+    """Copy header and payload, which lies in two pieces, side by side to where the linear part is."""
+    memcpy(skb.data, head, head_len)
+    memcpy(skb.data + head_len, payload, payload_len)
+    if more_len > 0:
+        memcpy(skb.data + head_len + payload_len, more, more_len)
+    skb.len = head_len + payload_len + more_len
+
+
+@kernel
+def build_from_pieces(
+    sq: SendQueue, head: i64, head_len: i64, payload: i64, payload_len: i64, more: i64, more_len: i64, large: i64
+) -> i64:
+    """An skb to send, of a header of up to GOOD_COPY_LEN bytes and a payload in two pieces; 0 without memory.
+
+    ``large``: it is to be segmented, so the payload goes into frags. Checksum and GSO fields are the caller's to set.
+    """
+    address = alloc_skb(skb_pool_at(sq.skb_pool))
+    if address == 0:
+        return 0
+    skb = skb_at(address)
+    size = head_len + payload_len + more_len
+    if size <= GOOD_COPY_LEN:
+        _linear_of_pieces(skb, head, head_len, payload, payload_len, more, more_len)
+        return address
+    if large == 0 and size <= PAGE_SIZE:
+        sq.alloc_frag_offset = (sq.alloc_frag_offset + _CACHE_LINE - 1) & ~(_CACHE_LINE - 1)
+        if _room(sq, SKB_HEAD_PAD + size) != 0:
+            page = page_at(sq.alloc_frag)
+            get_page(page)
+            skb.head_page = sq.alloc_frag
+            skb.data = page.address + sq.alloc_frag_offset + SKB_HEAD_PAD
+            _linear_of_pieces(skb, head, head_len, payload, payload_len, more, more_len)
+            sq.alloc_frag_offset += SKB_HEAD_PAD + size
+            skb.truesize += SKB_HEAD_PAD + size
+            return address
+    else:
+        skb.data = skb.head + HDR_LEN_MAX
+        _linear_of_pieces(skb, head, head_len, 0, 0, 0, 0)
+        if _add_frags(sq, skb, payload, payload_len) != 0 and _add_frags(sq, skb, more, more_len) != 0:
+            return address
+    kfree_skb(address)
+    return 0
+
+
+@kernel
 def skb_linearize(sq: SendQueue, address: i64) -> i64:
     """Copy an skb that has a frag list into one that has none, and free it; the copy's address, or 0 without memory."""
     skb = skb_at(address)

@@ -22,7 +22,7 @@ def run(address: i64) -> i64:
         if e.turn_due != 0 and call1(e.turn, address) == FLUSH:
             return FLUSH
         if e.softirq != 0:
-            if guest_turn(e) == 0:
+            if guest_turn(e) == 0 or e.one_turn != 0:
                 e.softirq = 0
             e.turn_due = 1 if e.turn != 0 else 0
             continue

@@ -23,6 +23,8 @@ class Engine(Struct):
     """1: a frame waits for buffers; 0: it is dropped when there are none."""
     softirq: i64
     """It is the guest's turn."""
+    one_turn: i64
+    """1: a turn polls each queue once; what then still waits is left for another one, as a slow processor does."""
     waited: i64
     """Turns of the guest that the frame at hand has waited for."""
     queues: i64

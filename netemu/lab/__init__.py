@@ -1,0 +1,1 @@
+"""Hosts, links and what joins them, on one clock: the lab that scenarios and scripts build."""
