@@ -16,6 +16,7 @@ VERSION = re.compile(r"\d+\.\d+[\w.]*")
 RIVALS = {
     "editcap": ["editcap", "--version"],
     "tcpreplay": ["tcpreplay", "--version"],
+    "ns-3": ["pkg-config", "--modversion", "ns3-core"],
     "DPDK": ["dpdk-testpmd", "-v", "--no-huge", "-m", "64", "--no-pci", "--no-shconf", "--", "--help"],
 }
 
@@ -32,7 +33,7 @@ def facts(folder: Path) -> dict[str, str]:
         "load at the start": f"{os.getloadavg()[0]:.2f}",
         "Python": platform.python_version(),
     }
-    for package in ("numba", "numpy", "virtio-netemu"):
+    for package in ("numba", "numpy", "virtio-netemu", "ns.py"):
         try:
             found[package] = metadata.version(package)
         except metadata.PackageNotFoundError:
