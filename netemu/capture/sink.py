@@ -63,6 +63,8 @@ class Sink(Struct):
     """Frames lost since the last record: pcapng notes them on the next one, pcap cannot."""
     hash: i64
     """Receive hash (32 bits) of the next frame, for pcapng to note; 0: there is none."""
+    missed: i64
+    """Frames that found no room where nobody could wait for any."""
     xdp_passed: i64
     """1: an XDP program let the next frame pass, for pcapng to note."""
 

@@ -220,10 +220,13 @@ class CaptureWriter:
         link_type: int = LINKTYPE_ETHERNET,
         interface: InterfaceInfo | None = None,
         kind: str | None = None,
+        *,
+        room: int = SINK_SIZE,
     ) -> None:
         """Make the file ``path`` ("-" is standard output), whose frames have ``link_type``.
 
         Its suffix chooses "pcap" or "pcapng", unless ``kind`` does; standard output is pcapng. A suffix .gz packs it.
+        The sink has ``room`` bytes, for records that nobody can wait with.
         Raises `ConfigError` for another suffix or kind, and `CaptureError` if the file cannot be made.
         """
         self.path = os.fspath(path)
@@ -245,9 +248,9 @@ class CaptureWriter:
             if sys.stdout is None:
                 raise CaptureError(STDOUT_NAME, "is closed")
             self._stream = sys.stdout.buffer
-        self._buffer = allocate(SINK_SIZE)
+        self._buffer = allocate(room)
         self._memory = self._buffer.array.data
-        self.sink = Sink(kind=_KINDS[self.kind], buffer=self._buffer.address, size=SINK_SIZE)
+        self.sink = Sink(kind=_KINDS[self.kind], buffer=self._buffer.address, size=room)
         self._interfaces = 0
         if self.kind == "pcap":
             self._append(struct.pack("<IHHiIII", PCAP_MAGIC_NSEC, 2, 4, 0, 0, MAX_FRAME, link_type))
@@ -318,7 +321,7 @@ class CaptureWriter:
 
     def _append(self, record: bytes) -> None:
         """Put a whole record behind those in the buffer."""
-        if self.sink.used + len(record) > SINK_SIZE:
+        if self.sink.used + len(record) > self.sink.size:
             self.flush()
         self._memory[self.sink.used : self.sink.used + len(record)] = record
         self.sink.used += len(record)

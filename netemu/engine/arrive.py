@@ -18,7 +18,7 @@ from netemu.device.receive import (
 from netemu.device.steering import select_queue
 from netemu.driver.virtnet import RQ_SIZE, TAG_SIZE, rq_at, tag_at, vi_at
 from netemu.engine.extras import FOREVER, count_drop, interrupt, publish_extra, refused, send_calls
-from netemu.engine.state import DONE, FLUSH, QUEUE_PAIR, Engine
+from netemu.engine.state import DONE, FLUSH, QUEUE_PAIR, WAIT_A_TURN, Engine
 from netemu.engine.taps import number_of, ring_tap, trace_buffers
 from netemu.frame import FRAME_SIZE, Frame, frame_at
 from netemu.jit import call5, i64, kernel, load64, store64
@@ -68,7 +68,8 @@ def _short(e: Engine, dq: DeviceQueue, frame: Frame, queue: i64, outcome: i64) -
     vi = vi_at(e.vi)
     if wait_for_buffers(dq) != 0:
         return
-    if e.may_wait == 0 or (e.waited > 0 and (vi.refill_due < 0 or e.waited > REFILL_WAITS)):
+    hopeless = vi.refill_due < 0 or e.waited > REFILL_WAITS or e.may_wait == WAIT_A_TURN
+    if e.may_wait == 0 or (e.waited > 0 and hopeless):
         # A full ring that does not hold the frame never will. One that is not full is short of buffers because the
         # guest had no turn yet, refills late (only when half a ring, or of its budget, is free) or has no memory.
         whole = outcome == NOT_ENOUGH and available(dq) == dq.num

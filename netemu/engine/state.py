@@ -7,6 +7,7 @@ from netemu.jit import Struct, i64, pointer, struct
 
 DONE = 0
 FLUSH = 1
+WAIT_A_TURN = 2
 
 
 @struct
@@ -20,7 +21,8 @@ class Engine(Struct):
     burst: i64
     in_burst: i64
     may_wait: i64
-    """1: a frame waits for buffers; 0: it is dropped when there are none."""
+    """1: a frame waits for buffers; 0: it is dropped when there are none; WAIT_A_TURN: it waits for one of the guest's
+    turns, and for no delayed work."""
     softirq: i64
     """It is the guest's turn."""
     one_turn: i64

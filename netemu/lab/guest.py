@@ -8,6 +8,7 @@ from typing import Literal
 from netemu import engine
 from netemu.driver.eras import DEFAULT_ERA
 from netemu.driver.netdev import NETIF_F_HW_CSUM, NETIF_F_TSO, NETIF_F_TSO6
+from netemu.engine.state import WAIT_A_TURN
 from netemu.errors import ConfigError
 from netemu.jit import hook, load_together
 from netemu.lab.cpu import Cpu
@@ -122,6 +123,9 @@ class Guest:
             byte_cost=round(cpu.byte * PS_PER_NS),
         )
         self.nic.engine.one_turn = int(bool(cpu.poll or cpu.packet or cpu.byte))
+        if cpu == Cpu():
+            # Frames of one moment are no more than a ring holds, for a processor that takes no time.
+            self.nic.engine.may_wait = WAIT_A_TURN
         self._softirq = Timer.stopped(hook(guest_softirq), node.address)
         self._calls = Timer.stopped(hook(guest_calls), node.address)
         node.softirq, node.calls = self._softirq.address, self._calls.address

@@ -238,7 +238,9 @@ def _tap(e: Engine, p: Packet, size: i64, now: i64) -> None:
     if sink.kind == SINK_NONE or e.ring_sink != 0:
         return
     at = sink_record(sink, now, size, size, -1, 0, FLAG_OUTBOUND)
-    if at != 0:
+    if at == 0:
+        sink.missed += 1
+    else:
         head = p.transport + p.transport_len - p.data
         memcpy(at, p.data, head)
         memcpy(at + head, p.payload, p.payload_len)
