@@ -1,0 +1,315 @@
+"""The sender's scoreboard: what the receiver has selectively acknowledged, what that makes lost, what to send next.
+
+The functions are those of RFC 6675 section 4: Update, IsLost, SetPipe and NextSeg; so are the names HighACK, HighData,
+HighRxt, RescueRxt and RecoveryPoint. When to enter recovery, and how much to send, is the business of the caller.
+
+Theory of operation
+-------------------
+RFC 6675 calls an unacknowledged position lost if DupThresh ranges above it were SACKed, or more than (DupThresh - 1) *
+SMSS bytes. What lies above grows towards lower positions, so there is an edge, ``lost_below``: unSACKed positions below
+it are lost, those above are not. It is the left edge of one of the three highest ranges, and found by looking at them.
+
+Pipe then is a difference of sums: of the unSACKed bytes, those from ``lost_below`` on were not lost, and those below
+HighRxt were retransmitted. The set of ranges knows how many bytes are in it; how many of them lie below HighRxt is kept
+up to date (``sacked_retransmitted``), so that nothing walks over the window.
+
+After a timeout everything that was sent counts as lost (``all_lost_below``), and SACKs are believed on: RFC 2018 wanted
+them forgotten since a receiver may have dropped what it had SACKed. One that did shows it: it acknowledges up to the
+left edge of a SACKed range and no further, upon which the scoreboard is emptied (``reneged``).
+"""
+
+from __future__ import annotations
+
+from netemu.jit import Struct, i64, kernel, pointer, struct
+from netemu.stack.tcp.options import SACK_BLOCK_SIZE, sack_block_at
+from netemu.stack.tcp.ranges import (
+    add_range,
+    clear_ranges,
+    range_above,
+    range_left,
+    range_right,
+    ranges_at,
+    ranges_end,
+    start_ranges,
+    trim_ranges,
+)
+
+DUP_THRESH = 3
+
+# What `next_seg` says to send.
+NOTHING = 0
+RETRANSMIT = 1
+"""``next_len`` bytes from ``next`` on, which are lost."""
+NEW_DATA = 2
+"""Data that was never sent."""
+RESCUE = 3
+"""Like RETRANSMIT: the end of what is outstanding, once in a recovery."""
+
+UNDEFINED = -1
+
+
+@struct
+class Scoreboard(Struct):
+    """What is known of the data between SND.UNA and SND.NXT. Positions are of the stream."""
+
+    ranges: i64
+    """Address of the `Ranges` that were SACKed."""
+    smss: i64
+    high_ack: i64
+    """SND.UNA (RFC 6675's HighACK is the byte before)."""
+    high_data: i64
+    """Position behind the highest byte that was ever sent."""
+    high_rxt: i64
+    """Position behind the highest byte retransmitted in this recovery; ``high_ack`` or less if there is none."""
+    rescue_rxt: i64
+    """Position behind the rescue retransmission of this recovery, or UNDEFINED."""
+    recovery_point: i64
+    """``high_data`` when the recovery, or the timeout, began."""
+    lost_below: i64
+    all_lost_below: i64
+    """What was sent before the last timeout ends here."""
+    sacked_retransmitted: i64
+    """SACKed bytes below ``high_rxt``."""
+    next: i64
+    next_len: i64
+    """Result of `next_seg`."""
+    duplicate: i64
+    """1: the last update began with a D-SACK (RFC 2883), of bytes that end at ``duplicate_right``."""
+    duplicate_left: i64
+    duplicate_right: i64
+    reneged: i64
+    """How often the receiver dropped what it had SACKed."""
+
+
+scoreboard_at = pointer(Scoreboard)
+SCOREBOARD_SIZE = Scoreboard.dtype.itemsize
+
+
+@kernel
+def start_scoreboard(board: Scoreboard, ranges: i64, items: i64, range_count: i64, position: i64, smss: i64) -> None:
+    """Nothing is outstanding, and ``position`` is sent next.
+
+    ``ranges`` is the address of a `Ranges` for it, with ``items`` the memory of ``range_count`` ranges: a SACK for
+    which there is none left is ignored, which makes the sender send what it need not.
+    """
+    board.ranges = ranges
+    board.smss = smss
+    board.high_ack = position
+    board.high_data = position
+    board.high_rxt = position
+    board.rescue_rxt = UNDEFINED
+    board.recovery_point = position
+    board.lost_below = position
+    board.all_lost_below = position
+    board.sacked_retransmitted = 0
+    board.next = position
+    board.next_len = 0
+    board.duplicate = 0
+    board.reneged = 0
+    start_ranges(ranges_at(ranges), items, range_count)
+
+
+@kernel
+def sacked_bytes(board: Scoreboard) -> i64:
+    """Bytes above SND.UNA that the receiver has."""
+    return ranges_at(board.ranges).total
+
+
+@kernel
+def _find_lost(board: Scoreboard) -> None:
+    """Find the edge below which what is not SACKed is lost."""
+    ranges = ranges_at(board.ranges)
+    edge = board.high_ack
+    sacked = 0
+    for n in range(min(ranges.count, DUP_THRESH)):
+        index = ranges.count - 1 - n
+        sacked += range_right(ranges, index) - range_left(ranges, index)
+        if n == DUP_THRESH - 1 or sacked > (DUP_THRESH - 1) * board.smss:
+            edge = range_left(ranges, index)
+            break
+    board.lost_below = max(edge, board.all_lost_below)
+
+
+@kernel
+def _take_block(board: Scoreboard, left: i64, right: i64) -> i64:
+    """Enter one block; bytes in it that were not known."""
+    left = max(left, board.high_ack)
+    if left >= right or right > board.high_data:
+        return 0
+    ranges = ranges_at(board.ranges)
+    index = range_above(ranges, left)
+    if index < ranges.count and range_left(ranges, index) <= left and right <= range_right(ranges, index):
+        return 0
+    before = ranges.total
+    if left < board.high_rxt:
+        add_range(ranges, left, min(right, board.high_rxt), 0)
+        board.sacked_retransmitted += ranges.total - before
+    if right > board.high_rxt:
+        add_range(ranges, max(left, board.high_rxt), right, 0)
+    return ranges.total - before
+
+
+@kernel
+def _is_duplicate(una: i64, blocks: i64, count: i64) -> i64:
+    """1 if the first block is a D-SACK (RFC 2883 section 4): below the acknowledgement, or inside of the second."""
+    first = sack_block_at(blocks)
+    if first.left >= first.right:
+        return 0
+    if first.left < una:
+        return 1
+    if count < 2:
+        return 0
+    second = sack_block_at(blocks + SACK_BLOCK_SIZE)
+    return 1 if second.left <= first.left and first.right <= second.right else 0
+
+
+@kernel
+def update(board: Scoreboard, una: i64, high_data: i64, blocks: i64, count: i64) -> i64:
+    """Take an acknowledgement: SND.UNA as it is now, and its SACK blocks as positions; newly SACKed bytes.
+
+    ``high_data`` is the position behind what was ever sent; blocks that reach beyond, or make no sense, are ignored.
+    """
+    ranges = ranges_at(board.ranges)
+    board.high_data = max(board.high_data, high_data)
+    board.duplicate = 0
+    if una > board.high_ack:
+        before = ranges.total
+        board.high_ack = una
+        trim_ranges(ranges, una)
+        board.sacked_retransmitted -= before - ranges.total
+        if una >= board.high_rxt:
+            board.high_rxt = una
+            board.sacked_retransmitted = 0
+        if ranges.count > 0 and range_left(ranges, 0) == una:
+            clear_ranges(ranges)
+            board.sacked_retransmitted = 0
+            board.reneged += 1
+    newly = 0
+    if count > 0:
+        board.duplicate = _is_duplicate(una, blocks, count)
+        if board.duplicate != 0:
+            first = sack_block_at(blocks)
+            board.duplicate_left = first.left
+            board.duplicate_right = first.right
+        for n in range(count):
+            block = sack_block_at(blocks + n * SACK_BLOCK_SIZE)
+            newly += _take_block(board, block.left, block.right)
+    _find_lost(board)
+    return newly
+
+
+@kernel
+def is_lost(board: Scoreboard, position: i64) -> i64:
+    """1 if the unSACKed byte at a position counts as lost."""
+    return 1 if position < board.lost_below else 0
+
+
+@kernel
+def set_pipe(board: Scoreboard) -> i64:
+    """Bytes that are taken to be under way."""
+    ranges = ranges_at(board.ranges)
+    una = board.high_ack
+    sacked_above = 0
+    edge = max(board.lost_below, una)
+    index = ranges.count - 1
+    while index >= 0 and range_right(ranges, index) > edge:
+        sacked_above += range_right(ranges, index) - max(range_left(ranges, index), edge)
+        index -= 1
+    not_lost = max(board.high_data - edge - sacked_above, 0)
+    retransmitted = max(board.high_rxt - una - board.sacked_retransmitted, 0)
+    return not_lost + retransmitted
+
+
+@kernel
+def _gap_from(board: Scoreboard, position: i64) -> i64:
+    """Find the first unSACKed bytes from ``position`` on: 1, or 0 if all above is SACKed or was never sent.
+
+    They begin at ``next``; ``next_len`` is how many there are up to the next SACKed one, at most a segment's.
+    """
+    ranges = ranges_at(board.ranges)
+    index = range_above(ranges, position)
+    if index < ranges.count and range_left(ranges, index) <= position:
+        position = range_right(ranges, index)
+        index += 1
+    end = range_left(ranges, index) if index < ranges.count else board.high_data
+    board.next = position
+    board.next_len = min(end - position, board.smss)
+    return 1 if end > position else 0
+
+
+@kernel
+def next_seg(board: Scoreboard, new_data: i64) -> i64:
+    """What to send in recovery: NOTHING, RETRANSMIT, NEW_DATA or RESCUE, with its place in ``next`` and ``next_len``.
+
+    ``new_data`` says whether there is data that was never sent and fits into the receiver's window.
+    """
+    ranges = ranges_at(board.ranges)
+    highest = max(ranges_end(ranges) if ranges.count > 0 else board.high_ack, board.all_lost_below)
+    gap = _gap_from(board, max(board.high_rxt, board.high_ack))
+    candidate = 1 if gap != 0 and board.next < highest else 0
+    if candidate != 0 and board.next < board.lost_below:
+        return RETRANSMIT
+    if new_data != 0:
+        return NEW_DATA
+    if candidate != 0:
+        return RETRANSMIT
+    if (
+        board.high_ack < board.high_data
+        and ranges.total < board.high_data - board.high_ack
+        and (board.rescue_rxt == UNDEFINED or board.high_ack > board.rescue_rxt)
+    ):
+        return _rescue(board)
+    return NOTHING
+
+
+@kernel
+def _rescue(board: Scoreboard) -> i64:
+    """Choose the highest unSACKed bytes that are outstanding, up to a segment's."""
+    ranges = ranges_at(board.ranges)
+    end = board.high_data
+    index = ranges.count - 1
+    if index >= 0 and range_right(ranges, index) >= end:
+        end = range_left(ranges, index)
+        index -= 1
+    floor = max(range_right(ranges, index) if index >= 0 else board.high_ack, board.high_ack)
+    board.next = max(end - board.smss, floor)
+    board.next_len = end - board.next
+    return RESCUE
+
+
+@kernel
+def note_retransmitted(board: Scoreboard, kind: i64, right: i64) -> None:
+    """What `next_seg` chose (its value, and where it ends) was sent."""
+    if kind == RETRANSMIT:
+        ranges = ranges_at(board.ranges)
+        index = range_above(ranges, board.high_rxt)
+        while index < ranges.count and range_left(ranges, index) < right:
+            passed = min(range_right(ranges, index), right) - max(range_left(ranges, index), board.high_rxt)
+            board.sacked_retransmitted += passed
+            index += 1
+        board.high_rxt = max(board.high_rxt, right)
+    elif kind == RESCUE:
+        board.rescue_rxt = board.recovery_point
+
+
+@kernel
+def note_new_data(board: Scoreboard, high_data: i64) -> None:
+    """Data up to ``high_data`` was sent."""
+    board.high_data = max(board.high_data, high_data)
+
+
+@kernel
+def begin_recovery(board: Scoreboard) -> None:
+    """Recovery begins (RFC 6675 section 5): it lasts to ``high_data``, and nothing is retransmitted yet."""
+    board.recovery_point = board.high_data
+    board.high_rxt = board.high_ack
+    board.rescue_rxt = UNDEFINED
+    board.sacked_retransmitted = 0
+
+
+@kernel
+def begin_timeout(board: Scoreboard) -> None:
+    """The retransmission timer expired: all that is outstanding and not SACKed is lost, and is to be sent again."""
+    begin_recovery(board)
+    board.all_lost_below = board.high_data
+    _find_lost(board)
