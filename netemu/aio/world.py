@@ -16,10 +16,10 @@ class World(Protocol):
     def next_due(self) -> int:
         """When the next thing is to happen, ns; `netemu.timers.NEVER` if nothing is."""
 
-    def run_until(self, when: int) -> None:
-        """Let everything happen that is due by ``when`` (ns), which is the time afterwards.
+    def run_until(self, when: int) -> bool:
+        """Let everything happen that is due by ``when`` (ns), which is the time afterwards; True.
 
-        It returns sooner, with time where it is, once something happened to a socket that Python waits for.
+        It returns sooner, False and with time where it is, once something happened to a socket that Python waits for.
         ``NEVER`` means until that, or until nothing is left to happen; time then stays that of the last event.
         """
 
