@@ -132,9 +132,11 @@ def _find_lost(board: Scoreboard) -> None:
 
 @kernel
 def _take_block(board: Scoreboard, left: i64, right: i64) -> i64:
-    """Enter one block; bytes in it that were not known."""
-    left = max(left, board.high_ack)
-    if left >= right or right > board.high_data:
+    """Enter one block; bytes in it that were not known.
+
+    One that begins at SND.UNA or below is a D-SACK, or a lie: what is there would have been acknowledged.
+    """
+    if left <= board.high_ack or left >= right or right > board.high_data:
         return 0
     ranges = ranges_at(board.ranges)
     index = range_above(ranges, left)
@@ -241,6 +243,7 @@ def _gap_from(board: Scoreboard, position: i64) -> i64:
 def next_seg(board: Scoreboard, new_data: i64) -> i64:
     """What to send in recovery: NOTHING, RETRANSMIT, NEW_DATA or RESCUE, with its place in ``next`` and ``next_len``.
 
+    The rescue takes the highest bytes there are even if they were retransmitted already, as the RFC has it.
     ``new_data`` says whether there is data that was never sent and fits into the receiver's window.
     """
     ranges = ranges_at(board.ranges)
