@@ -45,6 +45,7 @@ MAY_IMPORT = {
     "aio": "errors jit net stack timers",  # sockets in asyncio's manner
     "peers": "aio errors frame jit net stack timers",  # what is not netemu: the only part beside capture with I/O
     "capture": "errors frame jit",  # files of frames: nothing of virtio or skbs
+    "expect": "errors",  # expectations in words: nothing of how a run is done
     "job": "capture errors",  # what the jobs over files share
     "wireshark": "errors",
 }
@@ -64,7 +65,7 @@ NO_IO |= {"chance", "fates", "gro", "net", "nic", "outstanding", "pressure", "ti
 IO = {"asyncio", "io", "os", "pathlib", "random", "select", "socket", "subprocess", "threading", "time"}
 
 # What a start of the command line must not load.
-NOT_AT_START = ["numpy", "numba", "llvmlite", "scapy", "rich"]
+NOT_AT_START = ["numpy", "numba", "llvmlite", "scapy", "rich", "pydantic"]
 
 
 class Import(NamedTuple):

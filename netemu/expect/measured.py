@@ -1,0 +1,76 @@
+"""What a run measured: for each thing in the lab and each piece of traffic, values in base units by name."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from fractions import Fraction
+
+from netemu.expect.predicate import Predicate, true_of
+
+
+class Samples:
+    """A value for each packet, in nanoseconds."""
+
+    def __init__(self, values: Iterable[int] = ()) -> None:
+        """Take the values, in any order."""
+        self._values = sorted(values)
+
+    def __len__(self) -> int:
+        """How many there are."""
+        return len(self._values)
+
+    def of(self, statistic: str) -> Fraction | None:
+        """A statistic; None if there is no value to take it of.
+
+        ``min``, ``avg``, ``max``; ``mdev`` is the mean distance from the average; ``p99`` the least value that 99 of a
+        hundred do not exceed (nearest rank).
+        """
+        values = self._values
+        if not values:
+            return None
+        average = Fraction(sum(values), len(values))
+        if statistic in {"avg", "mdev"}:
+            spread = Fraction(sum(abs(value - average) for value in values)) / len(values)
+            return average if statistic == "avg" else spread
+        if statistic in {"min", "max"}:
+            return Fraction(values[0 if statistic == "min" else -1])
+        rank = -(-Fraction(statistic.removeprefix("p")) * len(values) // 100)
+        return Fraction(values[max(int(rank), 1) - 1])
+
+
+Value = int | Fraction | Samples | None
+"""None: there was nothing to measure it of."""
+
+
+@dataclass
+class Measured:
+    """Everything that expectations are about."""
+
+    values: dict[str, dict[str, Value]] = field(default_factory=dict)
+    """By scope (``traffic.NAME``, ``guest.NAME``, ``link.NAME``, ``link.NAME.forward``, ...) and metric or counter."""
+    frames: dict[str, Iterable[bytes]] = field(default_factory=dict)
+    """By place: the frames that passed there; can be gone through again and again."""
+
+    def scopes(self, name: str | None, metric: str) -> list[str]:
+        """The full scopes that a scope of an expectation means, of those that have a metric."""
+        return [scope for scope in self.values if self._is(scope, name) and metric in self.values[scope]]
+
+    def place(self, name: str) -> str | None:
+        """The full name of a place."""
+        return next((place for place in self.frames if self._is(place, name)), None)
+
+    def count(self, place: str, predicate: Predicate) -> tuple[int, int]:
+        """How many frames passed a place for which a predicate is true, and how many in all."""
+        seen = total = 0
+        for frame in self.frames[place]:
+            total += 1
+            seen += true_of(predicate, frame)
+        return seen, total
+
+    @staticmethod
+    def _is(scope: str, name: str | None) -> bool:
+        """Whether a name means a scope; without a name all are meant, except one direction of a link."""
+        if name is None:
+            return scope.count(".") == 1
+        return name in {scope, scope.partition(".")[2]}
