@@ -1,8 +1,8 @@
-"""ARP (RFC 826), after Linux's arp_rcv and arp_process: checked, not answered. No counter of Linux moves."""
+"""ARP (RFC 826), after Linux's arp_rcv: checked. No counter of Linux moves. Answered in `netemu.stack.arp_process`."""
 
 from __future__ import annotations
 
-from netemu.jit import i64, kernel, load8, load16be
+from netemu.jit import call2, i64, kernel, load8, load16be
 from netemu.skb import Skb, skb_header_pointer
 from netemu.stack.reasons import ARP_INHDR, DELIVERED, HDR_TRUNC
 from netemu.stack.state import L4_SCRATCH, Stack
@@ -26,4 +26,6 @@ def arp_rcv(stack: Stack, skb: Skb, offset: i64) -> i64:
         return ARP_INHDR
     if hardware not in (_ETHERNET, _IEEE802) or load16be(arp + 6) not in (_REQUEST, _REPLY):
         return ARP_INHDR
+    if stack.arp_input != 0:
+        call2(stack.arp_input, stack.host, offset)
     return DELIVERED

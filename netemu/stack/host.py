@@ -127,14 +127,42 @@ class Host(Struct):
 
     Gives SENT or SEND_...; `netemu.stack.ip_output`. The packet is the caller's again afterwards.
     """
+    send6: i64
+    route6: i64
+    """The same for packets to IPv6 addresses, to which those above hand on; 0: the host has no IPv6."""
+    deliver: i64
+    """Hook `netemu.stack.deliver.host_deliver`, for packets to the host's own addresses."""
+    loopback: i64
+    """Address of the `Interface` ``lo``."""
+    transport_error: i64
+    """Hook ``(host, protocol, offset, error, info)``: an ICMP error of either version tells of a packet of this host.
+
+    ``offset`` is that of the quoted transport header (8 bytes or more) in the skb at hand, the quoted packet's
+    addresses are in the four fields below, ``info`` is the path's MTU for ERROR_TOO_BIG. 1 if somebody here had sent
+    it, else 0.
+    `netemu.stack.transport_error`.
+    """
+    error_source_hi: i64
+    error_source_lo: i64
+    error_target_hi: i64
+    error_target_lo: i64
+    tcp_error: i64
+    udp_error: i64
+    ping_error: i64
+    """Hooks ``(host, offset, error, info)``, the same by protocol; ping's is that of ICMP and ICMPv6. 0: nobody."""
+    ping_input: i64
+    """Hook ``(host, offset, size)``: an echo reply, ICMP or ICMPv6, of ``size`` bytes with its header of 8."""
     routes: i64
     neighbours: i64
     fragments: i64
+    ip: i64
+    """Address of the `netemu.stack.ip_state.IpState`: what IPv4 works with."""
     tcp: i64
     udp: i64
     raw: i64
     """Addresses of the tables of the protocols, each a struct of its own module."""
     ip_identification: i64
+    """Of the next IPv4 packet: each has one of its own, DF or not (RFC 6864 leaves it free for those with DF)."""
 
 
 host_at = pointer(Host)

@@ -7,8 +7,11 @@ from typing import Any
 
 from netemu.chance import seeded
 from netemu.jit import Buffer, StructArray, allocate, array_of, hook
+from netemu.jit.kernels import Kernel
+from netemu.stack.addresses import InterfaceAddress, Network
 from netemu.stack.deliver import host_deliver
 from netemu.stack.host import Host, Interface, Ready
+from netemu.stack.ip_layer import IpLayer
 from netemu.stack.packet import PacketBuffer
 from netemu.stack.protocols import ProtocolStack
 from netemu.timers import Timers
@@ -35,9 +38,15 @@ class ReadyList:
 class HostStack(ProtocolStack):
     """The protocols of a host that answers; `deliver` is the hook that frames come in by."""
 
-    def __init__(self, timers: Timers, ready: ReadyList, *, seed: int = 1, forwarding: bool = False) -> None:
-        """A host without interfaces, whose time is that of ``timers``."""
+    def __init__(
+        self, timers: Timers, ready: ReadyList, *, seed: int = 1, forwarding: bool = False, plain: bool = False
+    ) -> None:
+        """A host without interfaces, whose time is that of ``timers``.
+
+        ``plain``: everything runs as plain Python, with every access checked, for kernels that are called so.
+        """
         super().__init__(promiscuous=False, any_port=False)
+        self._plain = plain
         self._timers, self._ready = timers, ready
         self._interfaces: StructArray[Interface] = array_of(Interface, INTERFACES_MAX)
         self._packet = PacketBuffer()
@@ -51,7 +60,14 @@ class HostStack(ProtocolStack):
             packet=self._packet.address,
         )
         self.struct.host = self.host.address
-        self.deliver: int = hook(host_deliver)
+        self.deliver = self.host.deliver = self.hook_of(host_deliver)
+        self.ip = IpLayer(self.host, self.struct, self.hook_of)
+
+    def hook_of(self, function: Callable[..., Any]) -> int:
+        """The address under which this host calls an entry point: of its machine code, unless it is a plain one."""
+        if self._plain and isinstance(function, Kernel):
+            return hook(function.py_func)
+        return hook(function)
 
     @property
     def interfaces(self) -> list[Interface]:
@@ -67,8 +83,9 @@ class HostStack(ProtocolStack):
         mtu: int = 1500,
         offloads: int = 0,
         gso_max: int = 65535,
+        name: str | None = None,
     ) -> Interface:
-        """One more interface, which sends with the hook ``xmit`` of ``(device, packet)``."""
+        """One more interface, which sends with the hook ``xmit`` of ``(device, packet)``; eth0 unless named."""
         interface = self._interfaces[self.host.interface_count]
         self.host.interface_count += 1
         interface.host = self.host.address
@@ -78,4 +95,13 @@ class HostStack(ProtocolStack):
         interface.xmit = xmit if isinstance(xmit, int) else hook(xmit)
         interface.device = device
         interface.up = 1
+        self.ip.name(interface, name or f"eth{interface.index - 1}")
         return interface
+
+    def add_address(self, interface: Interface, address: str | InterfaceAddress) -> None:
+        """Give an interface an address, such as 10.0.0.1/24; see `IpLayer.add_address`. Raises `ConfigError`."""
+        self.ip.add_address(interface, address)
+
+    def add_route(self, destination: str | Network, **how: Any) -> None:
+        """Add a route, ``via`` a gateway or out of an ``interface``; see `IpLayer.add_route`. Raises `ConfigError`."""
+        self.ip.add_route(destination, **how)

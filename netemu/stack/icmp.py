@@ -1,8 +1,8 @@
-"""ICMP (RFC 792), after Linux's icmp_rcv: checked and counted by type, not answered."""
+"""ICMP (RFC 792), after Linux's icmp_rcv: checked and counted by type. Answered in `netemu.stack.icmp_input`."""
 
 from __future__ import annotations
 
-from netemu.jit import i64, kernel, load8
+from netemu.jit import call3, i64, kernel, load8
 from netemu.skb import Skb, skb_header_pointer
 from netemu.stack.checksums import plain_checksum_good
 from netemu.stack.mib import count_at, icmp_mib_at
@@ -37,6 +37,8 @@ def _error_reaches(stack: Stack, skb: Skb, offset: i64, size: i64) -> i64:
     header_size = (load8(quoted) & 15) * 4
     if not _INNER_IP <= header_size <= size - _INNER_L4:
         return 0
+    if stack.icmp_input != 0:
+        return 1  # the host knows whose it is
     return 0 if stack.any_port == 0 and load8(quoted + 9) in (_TCP, _UDP) else 1
 
 
@@ -65,6 +67,8 @@ def icmp_rcv(stack: Stack, skb: Skb, offset: i64, size: i64, cast: i64) -> i64:
         good = _error_reaches(stack, skb, offset + _HEADER, size - _HEADER)
     elif kind == TIMESTAMP and size < _HEADER + 4:
         good = 0
+    if good != 0 and stack.icmp_input != 0:
+        good = call3(stack.icmp_input, stack.host, offset, size)
     if good == 0:
         mib.InErrors += 1
         return ICMP_INVALID

@@ -1,14 +1,15 @@
 """IPv4 (RFC 791), after Linux's ip_rcv_core, ip_rcv_finish and ip_local_deliver.
 
-Every destination is taken as the host's own: there is no routing, so addresses are not judged. A fragment is counted
-(``ReasmReqds``) and goes no further; `_ip_local_deliver` is where reassembly will take it up.
+In a replay every destination is taken as the host's own: there is no routing, so addresses are not judged, and a
+fragment is counted (``ReasmReqds``) and goes no further. A host that talks judges them (`Stack.ip_input`), sends on
+what is not for it, and puts fragments together (`Stack.ip_defrag`).
 """
 
 from __future__ import annotations
 
 from netemu.checksum import csum_fold, csum_partial, pseudo_v4
-from netemu.jit import i64, kernel, load8, load16be, load32, load32be
-from netemu.skb import Skb, skb_header_pointer
+from netemu.jit import call3, call4, i64, kernel, load8, load16be, load32, load32be
+from netemu.skb import Skb, skb_at, skb_header_pointer
 from netemu.stack.icmp import icmp_rcv
 from netemu.stack.ip_options import OPTIONS_BAD, OPTIONS_GOOD, ip_options_check
 from netemu.stack.mib import IP_EXT_ECN, count_at, ip_ext_mib_at, ip_mib_at
@@ -31,6 +32,8 @@ IPPROTO_IGMP = 2
 IPPROTO_TCP = 6
 IPPROTO_UDP = 17
 
+_DEST_UNREACH = 3
+_PROTOCOL_UNREACHABLE = 2
 _HEADER = 20
 _FRAGMENT_BITS = 0x3FFF
 """More-fragments flag and fragment offset."""
@@ -74,7 +77,15 @@ def _ip_local_deliver(stack: Stack, skb: Skb, iph: i64, offset: i64, size: i64, 
     mib = ip_mib_at(stack.ip)
     if load16be(iph + 6) & _FRAGMENT_BITS:
         mib.ReasmReqds += 1
-        return FRAGMENT
+        whole = 0
+        if stack.ip_defrag != 0:
+            whole = call3(stack.ip_defrag, stack.host, skb.network_header, size + offset - skb.network_header)
+        if whole <= 0:
+            return -whole if whole != 0 else FRAGMENT
+        skb = skb_at(whole)
+        iph = skb.data + skb.network_header
+        offset = skb.network_header + (load8(iph) & 15) * 4
+        size = skb.len - offset
     skb.transport_header = offset
     protocol = load8(iph + 9)
     if protocol == IPPROTO_UDP:
@@ -90,6 +101,8 @@ def _ip_local_deliver(stack: Stack, skb: Skb, iph: i64, offset: i64, size: i64, 
         mib.InDelivers += 1
         return DELIVERED
     mib.InUnknownProtos += 1
+    if stack.icmp_send != 0:
+        call4(stack.icmp_send, stack.host, _DEST_UNREACH, _PROTOCOL_UNREACHABLE, 0)
     return IP_NOPROTO
 
 
@@ -136,6 +149,11 @@ def ip_rcv(stack: Stack, skb: Skb, offset: i64) -> i64:
         if options != OPTIONS_GOOD:
             return IP_INADDRERRORS
     cast = _destination(iph)
+    if stack.ip_input != 0:
+        verdict = call4(stack.ip_input, stack.host, offset, length, cast)
+        if verdict >= 0:
+            return verdict
+        cast = -1 - verdict
     if cast == MULTICAST:
         ext.InMcastPkts += 1
         ext.InMcastOctets += length

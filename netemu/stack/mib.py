@@ -1,6 +1,6 @@
 """The counters of the protocols, under the names that Linux prints in /proc/net/snmp, snmp6 and netstat.
 
-Each struct is one line of those files, cut down to what received frames can move; a field's name after the prefix of
+Each struct is one line of those files, cut down to what frames can move here; a field's name after the prefix of
 its line (``Ip`` + ``InReceives``) is the name that ``nstat -az`` shows. RFC 4293 (IP), 4022 (TCP) and 4113 (UDP) define
 most of them.
 """
@@ -18,27 +18,46 @@ class IpMib(Struct):
 
     InReceives: i64
     InHdrErrors: i64
+    InAddrErrors: i64
+    ForwDatagrams: i64
     InUnknownProtos: i64
     InDiscards: i64
     InDelivers: i64
+    OutRequests: i64
+    OutDiscards: i64
+    OutNoRoutes: i64
+    ReasmTimeout: i64
     ReasmReqds: i64
+    ReasmOKs: i64
+    ReasmFails: i64
+    FragOKs: i64
+    FragFails: i64
+    FragCreates: i64
+    OutTransmits: i64
 
 
 @struct
 class IpExtMib(Struct):
     """``IpExt``: IPv4, what the standard MIB has no name for. Octets count from the IP header on."""
 
+    InNoRoutes: i64
     InTruncatedPkts: i64
     InMcastPkts: i64
+    OutMcastPkts: i64
     InBcastPkts: i64
+    OutBcastPkts: i64
     InOctets: i64
+    OutOctets: i64
     InMcastOctets: i64
+    OutMcastOctets: i64
     InBcastOctets: i64
+    OutBcastOctets: i64
     InCsumErrors: i64
     InNoECTPkts: i64
     InECT1Pkts: i64
     InECT0Pkts: i64
     InCEPkts: i64
+    ReasmOverlaps: i64
 
 
 @struct
@@ -70,8 +89,14 @@ class IcmpMib(Struct):
     InMsgs: i64
     InErrors: i64
     InCsumErrors: i64
+    OutMsgs: i64
+    OutErrors: i64
+    OutRateLimitGlobal: i64
+    OutRateLimitHost: i64
     types: i64
-    """Address of ICMP_TYPES counters, one per message type."""
+    """Address of ICMP_TYPES counters, one per message type received."""
+    out_types: i64
+    """The same for those sent."""
 
 
 @struct

@@ -12,8 +12,9 @@ does the rest, or is finished in software (`netemu.stack.ip_output`).
 
 from __future__ import annotations
 
-from netemu.jit import Buffer, Struct, allocate, i64, kernel, pointer, struct
+from netemu.jit import Buffer, Struct, allocate, i64, kernel, pointer, store16be, store32be, struct
 
+ETH_HLEN = 14
 HEADROOM = 192
 """Bytes in front of the transport header: Ethernet with tags, IP with options or extension headers."""
 HEADER_ROOM = HEADROOM + 128
@@ -39,6 +40,8 @@ class Packet(Struct):
     """The payload goes on there: where a ring begins anew."""
     protocol: i64
     """IPPROTO_..., of the transport."""
+    kind: i64
+    """EtherType; set by IP."""
     source_hi: i64
     source_lo: i64
     """Both 0: the address of the interface it leaves by."""
@@ -65,6 +68,12 @@ class Packet(Struct):
     """Set by routing: the neighbour it is sent to."""
     path_mtu: i64
     """Set by routing: bytes of the longest IP packet on this path as far as known."""
+    routed: i64
+    """1: routing has set interface, source, next hop and path MTU; `Host.send` does not ask again."""
+    cast: i64
+    """Set by routing: UNICAST, MULTICAST or BROADCAST (`netemu.stack.state`)."""
+    confirm: i64
+    """1: the peer was heard of lately (TCP made progress), so the next hop is alive (RFC 4861 section 7.3.1)."""
 
 
 packet_at = pointer(Packet)
@@ -89,6 +98,8 @@ def start_packet(packet: i64, protocol: i64, transport_len: i64) -> i64:
     p.traffic_class = 0
     p.dont_fragment = 0
     p.interface = 0
+    p.routed = 0
+    p.confirm = 0
     return p.transport
 
 
@@ -97,6 +108,17 @@ def packet_len(packet: i64) -> i64:
     """Bytes from the first header there is to the end of the payload."""
     p = packet_at(packet)
     return p.transport + p.transport_len - p.data + p.payload_len + p.more_len
+
+
+@kernel
+def push_ethernet(p: Packet, target: i64, source: i64) -> None:
+    """Put an Ethernet header in front: both station addresses as numbers, ``p.kind`` as EtherType."""
+    p.data -= ETH_HLEN
+    store16be(p.data, target >> 32)
+    store32be(p.data + 2, target)
+    store16be(p.data + 6, source >> 32)
+    store32be(p.data + 8, source)
+    store16be(p.data + 12, p.kind)
 
 
 class PacketBuffer:

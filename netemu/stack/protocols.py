@@ -41,6 +41,12 @@ ICMP6_NAMES = {
 }
 """The same for /proc/net/snmp6."""
 
+ICMP6_ORDER = ("InMsgs", "InErrors", "OutMsgs", "OutErrors", "InCsumErrors", "OutRateLimitHost")
+"""Linux has the counters of ICMPv6 in an order of their own."""
+
+_ADDRESSES = ("types", "out_types")
+"""Fields of a `IcmpMib` that are not counters."""
+
 
 class ProtocolStack:
     """The protocols of one host: what `netemu.stack.netif_receive_skb` works on, and what it counted."""
@@ -54,14 +60,17 @@ class ProtocolStack:
         self._ip, self._ip_ext, self._ip6 = IpMib(), IpExtMib(), Ip6Mib()
         self._tcp, self._udp, self._udp6 = TcpMib(), UdpMib(), UdpMib()
         self._icmp_types, self._icmp6_types = allocate(ICMP_TYPES * 8), allocate(ICMP_TYPES * 8)
-        self._icmp = IcmpMib(types=self._icmp_types.address)
-        self._icmp6 = IcmpMib(types=self._icmp6_types.address)
+        self._icmp_out_types, self._icmp6_out_types = allocate(ICMP_TYPES * 8), allocate(ICMP_TYPES * 8)
+        self._icmp = IcmpMib(types=self._icmp_types.address, out_types=self._icmp_out_types.address)
+        self._icmp6 = IcmpMib(types=self._icmp6_types.address, out_types=self._icmp6_out_types.address)
         self._reasons = allocate(REASON_COUNT * 8)
         self._scratch = allocate(SCRATCH_SIZE)
         self._mibs: tuple[Struct, ...] = (
             self._ip, self._ip_ext, self._ip6, self._tcp, self._udp, self._udp6, self._icmp, self._icmp6,
         )  # fmt: skip
-        self._arrays = (self._icmp_types, self._icmp6_types, self._reasons)
+        self._arrays = (
+            self._icmp_types, self._icmp6_types, self._icmp_out_types, self._icmp6_out_types, self._reasons,
+        )  # fmt: skip
         self.struct = Stack(
             promiscuous=int(promiscuous),
             any_port=int(any_port),
@@ -86,7 +95,7 @@ class ProtocolStack:
         """Add another stack's counters to these; the other one's start at 0 again."""
         for mine, theirs in zip(self._mibs, other._mibs, strict=True):
             for name, value in theirs.to_dict().items():
-                if name != "types":
+                if name not in _ADDRESSES:
                     setattr(mine, name, getattr(mine, name) + value)
                     setattr(theirs, name, 0)
         for mine_array, their_array in zip(self._arrays, other._arrays, strict=True):
@@ -105,22 +114,30 @@ class ProtocolStack:
         """
         icmp_types = self._icmp_types.array.view("<i8")
         icmp6_types = self._icmp6_types.array.view("<i8")
+        icmp_out = self._icmp_out_types.array.view("<i8")
+        icmp6_out = self._icmp6_out_types.array.view("<i8")
         return {
             **_named("Ip", self._ip),
-            **_named("Icmp", self._icmp),
+            **_named("Icmp", self._icmp, "In"),
             **{f"IcmpIn{name}": int(icmp_types[kind]) for kind, name in ICMP_NAMES.items()},
+            **_named("Icmp", self._icmp, "Out"),
+            **{f"IcmpOut{name}": int(icmp_out[kind]) for kind, name in ICMP_NAMES.items()},
             **{f"IcmpMsgInType{kind}": int(icmp_types[kind]) for kind in icmp_types.nonzero()[0]},
+            **{f"IcmpMsgOutType{kind}": int(icmp_out[kind]) for kind in icmp_out.nonzero()[0]},
             **_named("Tcp", self._tcp),
             **_named("Udp", self._udp),
             **_named("Ip6", self._ip6),
-            **_named("Icmp6", self._icmp6),
+            **{f"Icmp6{name}": getattr(self._icmp6, name) for name in ICMP6_ORDER},
             **{f"Icmp6In{name}": int(icmp6_types[kind]) for kind, name in ICMP6_NAMES.items()},
+            **{f"Icmp6Out{name}": int(icmp6_out[kind]) for kind, name in ICMP6_NAMES.items()},
             **{f"Icmp6InType{kind}": int(icmp6_types[kind]) for kind in icmp6_types.nonzero()[0]},
+            **{f"Icmp6OutType{kind}": int(icmp6_out[kind]) for kind in icmp6_out.nonzero()[0]},
             **_named("Udp6", self._udp6),
             **_named("IpExt", self._ip_ext),
         }
 
 
-def _named(prefix: str, mib: Struct) -> dict[str, int]:
-    """A line of counters with its prefix."""
-    return {prefix + name: value for name, value in mib.to_dict().items() if name != "types"}
+def _named(prefix: str, mib: Struct, direction: str = "") -> dict[str, int]:
+    """A line of counters with its prefix; ``direction``: only those that begin so."""
+    counters = {name: value for name, value in mib.to_dict().items() if name not in _ADDRESSES}
+    return {prefix + name: value for name, value in counters.items() if name.startswith(direction)}

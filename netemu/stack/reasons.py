@@ -32,6 +32,13 @@ class StackReason(IntEnum):
     TCP_INHDR = 17
     TCP_NOT_UNICAST = 18
     NO_SOCKET = 19
+    FORWARDED = 20
+    IP_INNOROUTES = 21
+    IP_MARTIAN = 22
+    IP_TTL = 23
+    PKT_TOO_BIG = 24
+    IP_OUTDISCARDS = 25
+    FRAG_REFUSED = 26
 
     @property
     def key(self) -> str:
@@ -65,6 +72,13 @@ _WORDS = {
     StackReason.TCP_INHDR: "dropped: bad TCP header",
     StackReason.TCP_NOT_UNICAST: "dropped: TCP in a frame for several stations",
     StackReason.NO_SOCKET: "dropped: no socket at that port",
+    StackReason.FORWARDED: "sent on to its next hop",
+    StackReason.IP_INNOROUTES: "dropped: no route to where it goes",
+    StackReason.IP_MARTIAN: "dropped: an address that cannot come from there",
+    StackReason.IP_TTL: "dropped: its time to live is over",
+    StackReason.PKT_TOO_BIG: "dropped: longer than the next link takes, and not to be cut",
+    StackReason.IP_OUTDISCARDS: "dropped: no room at the interface it was to leave by",
+    StackReason.FRAG_REFUSED: "dropped: a fragment that does not fit the others, or has no room",
 }
 
 REASON_COUNT = len(StackReason)
@@ -90,6 +104,13 @@ TCP_CSUM = int(StackReason.TCP_CSUM)
 TCP_INHDR = int(StackReason.TCP_INHDR)
 TCP_NOT_UNICAST = int(StackReason.TCP_NOT_UNICAST)
 NO_SOCKET = int(StackReason.NO_SOCKET)
+FORWARDED = int(StackReason.FORWARDED)
+IP_INNOROUTES = int(StackReason.IP_INNOROUTES)
+IP_MARTIAN = int(StackReason.IP_MARTIAN)
+IP_TTL = int(StackReason.IP_TTL)
+PKT_TOO_BIG = int(StackReason.PKT_TOO_BIG)
+IP_OUTDISCARDS = int(StackReason.IP_OUTDISCARDS)
+FRAG_REFUSED = int(StackReason.FRAG_REFUSED)
 
 
 def reason_words(verdict: int) -> str:

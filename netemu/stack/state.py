@@ -48,10 +48,21 @@ class Stack(Struct):
     arp_input: i64
     """``(host, offset)``: a packet that `netemu.stack.arp` found in order."""
     ip_input: i64
-    """``(host, offset, size, cast)``: a datagram of ``size`` bytes, header included; `netemu.stack.ipv4`."""
+    """``(host, offset, size, cast)``: a datagram of ``size`` bytes, header included, whose addresses are to be judged.
+
+    A verdict if it was dealt with; ``-1 - cast`` if it is for this host: its protocol takes it.
+    `netemu.stack.ip_input`.
+    """
+    ip_defrag: i64
+    """``(host, offset, size)``: a fragment of ``size`` bytes, header included; the address of the skb of the whole
+    datagram if it is that now (also `Host.skb`), 0 while it waits for others, a verdict, negative, if it was dropped.
+    `netemu.stack.fragments`."""
+    icmp_send: i64
+    """``(host, type, code, info)``: complain of the skb at hand to its sender. `netemu.stack.icmp_output`."""
     ip6_input: i64
     icmp_input: i64
-    """``(host, offset, size, cast)`` of the ICMP message, which is in order and counted."""
+    """``(host, offset, size)`` of the ICMP message, which is in order and counted; 0 for an error that nobody
+    here caused. `netemu.stack.icmp_input`."""
     icmp6_input: i64
     tcp_input: i64
     """``(host, offset, size)`` of a segment with a good checksum; the skb's ``network_header`` says where IP begins."""

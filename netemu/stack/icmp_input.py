@@ -1,0 +1,104 @@
+"""ICMP messages for this host (RFC 792, RFC 1122 section 3.2.2): echoes answered, errors taken to who caused them.
+
+After Linux's icmp_echo and icmp_unreach. An error that says "fragmentation needed" is believed if it quotes a packet
+from an own address; it limits the path's MTU (RFC 1191), and whoever sent the packet is told.
+"""
+
+from __future__ import annotations
+
+from netemu.jit import call3, call5, entry, i64, kernel, load8, load16be
+from netemu.stack.host import (
+    ERROR_HOST_UNREACHABLE,
+    ERROR_NET_UNREACHABLE,
+    ERROR_PARAMETER,
+    ERROR_PORT_UNREACHABLE,
+    ERROR_PROHIBITED,
+    ERROR_PROTOCOL_UNREACHABLE,
+    ERROR_TIME_EXCEEDED,
+    ERROR_TOO_BIG,
+    host_at,
+)
+from netemu.stack.icmp_output import (
+    DEST_UNREACH,
+    ECHO,
+    ECHO_REPLY,
+    FRAG_NEEDED,
+    ICMP_HEADER,
+    PARAMETER_PROBLEM,
+    TIME_EXCEEDED,
+    icmp_reply,
+    skb_bytes,
+)
+from netemu.stack.link_output import ipv4_at
+from netemu.stack.routes import MIN_PMTU, is_local, learn_mtu, routes_at
+from netemu.timers import timers_at
+
+_QUOTED_MAX = 60 + 8
+_CODE_PROTOCOL = 2
+_CODE_PORT = 3
+_NET_CODES = (0, 6, 11)
+_PROHIBITED_CODES = (9, 10, 13)
+
+
+@kernel
+def _error_of(kind: i64, code: i64) -> i64:
+    """ERROR_... of an error message's type and code; 0: nobody is told (icmp_err_convert)."""
+    if kind == TIME_EXCEEDED:
+        return ERROR_TIME_EXCEEDED
+    if kind == PARAMETER_PROBLEM:
+        return ERROR_PARAMETER
+    if kind != DEST_UNREACH:
+        return 0
+    if code == FRAG_NEEDED:
+        return ERROR_TOO_BIG
+    if code == _CODE_PROTOCOL:
+        return ERROR_PROTOCOL_UNREACHABLE
+    if code == _CODE_PORT:
+        return ERROR_PORT_UNREACHABLE
+    if code in _PROHIBITED_CODES:
+        return ERROR_PROHIBITED
+    return ERROR_NET_UNREACHABLE if code in _NET_CODES else ERROR_HOST_UNREACHABLE
+
+
+@kernel
+def _take_error(host: i64, offset: i64, size: i64, kind: i64, code: i64) -> i64:
+    """An error message with a whole quoted IP header and 8 bytes; 0 if nobody here sent what it quotes."""
+    h = host_at(host)
+    message = skb_bytes(host, offset, min(size, ICMP_HEADER + _QUOTED_MAX))
+    quoted = message + ICMP_HEADER
+    error = _error_of(kind, code)
+    if error == 0:
+        return 1
+    source = ipv4_at(quoted + 12)
+    target = ipv4_at(quoted + 16)
+    protocol = load8(quoted + 9)
+    header_size = (load8(quoted) & 15) * 4
+    info = 0
+    if error == ERROR_TOO_BIG:
+        if is_local(routes_at(h.routes), 0, source) == 0:
+            return 0
+        info = learn_mtu(routes_at(h.routes), 0, target, load16be(message + 6), MIN_PMTU, timers_at(h.timers).now)
+    h.error_source_hi = 0
+    h.error_source_lo = source
+    h.error_target_hi = 0
+    h.error_target_lo = target
+    if h.transport_error == 0:
+        return 0
+    return call5(h.transport_error, host, protocol, offset + ICMP_HEADER + header_size, error, info)
+
+
+@entry
+def icmp_input(host: i64, offset: i64, size: i64) -> i64:
+    """Hook `Stack.icmp_input`: what follows from a message in order; 0 for an error that nobody here caused."""
+    h = host_at(host)
+    head = skb_bytes(host, offset, ICMP_HEADER)
+    kind = load8(head)
+    code = load8(head + 1)
+    if kind == ECHO:
+        icmp_reply(host, offset, size, ECHO_REPLY)
+    elif kind == ECHO_REPLY:
+        if h.ping_input != 0:
+            call3(h.ping_input, host, offset, size)
+    elif kind in (DEST_UNREACH, TIME_EXCEEDED, PARAMETER_PROBLEM):
+        return _take_error(host, offset, size, kind, code)
+    return 1
