@@ -51,10 +51,10 @@ MAY_IMPORT = {
 }
 
 # These join the parts, and may import all that does not import them.
-JOINTS = {"__init__", "__main__", "cli", "engine", "explain", "lab", "nic", "replay", "wire"}
+JOINTS = {"__init__", "__main__", "cli", "engine", "explain", "lab", "nic", "replay", "scenario", "wire"}
 
 # Packages that only one part may import.
-ONLY_IN = {"numba": "jit", "llvmlite": "jit", "click": "cli"}
+ONLY_IN = {"numba": "jit", "llvmlite": "jit", "click": "cli", "pydantic": "scenario", "pydantic_core": "scenario"}
 
 # Packages that take long to load: imported by the function that needs them, never with a module.
 ONLY_WHEN_USED = {"scapy", "rich"}
