@@ -108,6 +108,13 @@ def test_the_threshold_is_of_flight_and_two_segments_at_least(algorithm: int) ->
     assert c.ssthresh == 2 * MSS
 
 
+def test_what_limited_transmit_sent_does_not_count() -> None:
+    """RFC 5681 section 3.2, step 2: 12 segments are outstanding, two of them beyond the window."""
+    c = control(cwnd=10)
+    on_recovery_start(c, 12 * MSS)
+    assert c.ssthresh == 5 * MSS
+
+
 @pytest.mark.parametrize("algorithm", [RENO, CUBIC])
 def test_a_timeout_begins_again_with_one_segment(algorithm: int) -> None:
     """RFC 5681 section 3.1: the loss window; a second timeout of the same segment leaves the threshold alone."""

@@ -46,9 +46,12 @@ def _ssthresh(c: Congestion, flight: i64) -> i64:
 
 @kernel
 def on_recovery_start(c: Congestion, flight: i64) -> None:
-    """A loss was found, with ``flight`` bytes outstanding (SND.NXT - SND.UNA, limited transmit left out)."""
+    """A loss was found, with ``flight`` bytes outstanding (SND.NXT - SND.UNA).
+
+    What limited transmit sent on top of the window does not count (RFC 5681 section 3.2, step 2).
+    """
     remember(c)
-    c.ssthresh = _ssthresh(c, flight)
+    c.ssthresh = _ssthresh(c, min(flight, c.cwnd))
     c.cwnd = c.ssthresh
 
 
