@@ -14,9 +14,11 @@ from netemu.stack.tcp.scoreboard import (
     RETRANSMIT,
     begin_recovery,
     begin_timeout,
+    dup_thresh,
     is_lost,
     next_seg,
     note_new_data,
+    note_reordering,
     note_retransmitted,
     sacked_bytes,
     set_pipe,
@@ -227,6 +229,55 @@ def test_a_duplicate_is_told_from_a_sack(
     assert (3500, 4000) not in board.ranges.pairs()
 
 
+# Reordering.
+
+
+def test_what_comes_late_and_was_sent_once_raises_dupthresh() -> None:
+    """As tcp_check_sack_reordering in Linux: segment 1 comes after 6, which is 6 segments from edge to edge."""
+    board = after(0, 2, 3, sent=20)
+    board.ack(0, [(2000, 7000)])
+    assert is_lost(board.struct, 0) == 1
+    board.ack(0, [(1000, 2000)])
+    assert board.struct.dup_thresh == 6
+    assert is_lost(board.struct, 0) == 1  # six segments lie above
+    board.ack(9000, [(10000, 15000)])  # and 0 came too
+    assert board.struct.dup_thresh == 7
+    assert is_lost(board.struct, 9000) == 0
+    board.ack(9000, [(10000, 16001)])
+    assert is_lost(board.struct, 9000) == 1
+
+
+def test_what_is_acknowledged_late_and_was_sent_once_raises_dupthresh() -> None:
+    board = after(0, 1, 2, 3, 4, 5, sent=20)
+    board.ack(6000)
+    assert board.struct.dup_thresh == 6
+
+
+def test_a_retransmission_says_nothing_of_reordering() -> None:
+    board = after(0, 1, 2, 3, 4, 5, sent=20)
+    begin_recovery(board.struct)
+    assert take(board)[0] == RETRANSMIT
+    board.ack(6000)
+    assert board.struct.dup_thresh == DUP_THRESH
+    board.ack(6000, [(7000, 12000)])
+    begin_timeout(board.struct)
+    board.ack(12000)
+    assert board.struct.dup_thresh == DUP_THRESH
+
+
+def test_dupthresh_leaves_room_for_what_is_under_way() -> None:
+    """As many duplicates as there cannot be would make each loss a timeout; a timeout begins with 3 again."""
+    board = after(0, sent=40)
+    note_reordering(board.struct, 0, 30 * MSS)
+    assert dup_thresh(board.struct) == 30
+    board.ack(30 * MSS)
+    assert dup_thresh(board.struct) == 9
+    board.ack(38 * MSS)
+    assert dup_thresh(board.struct) == DUP_THRESH
+    begin_timeout(board.struct)
+    assert board.struct.dup_thresh == DUP_THRESH
+
+
 # Timeouts.
 
 
@@ -323,6 +374,8 @@ def test_the_scoreboard_is_what_the_rfc_says_byte_by_byte(steps: list[tuple[str,
                 assert (board.struct.next, board.struct.next_len) == (place, 1)
                 note_retransmitted(board.struct, RETRANSMIT, place + 1)
                 model.high_rxt = place + 1
+        board.struct.dup_thresh = DUP_THRESH  # the RFC knows no other
+        board.ack(model.una)
         assert set_pipe(board.struct) == model.pipe()
         assert sacked_bytes(board.struct) == len(model.sacked)
         for position in range(model.una, model.high_data):

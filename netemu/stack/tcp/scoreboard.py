@@ -13,6 +13,10 @@ Pipe then is a difference of sums: of the unSACKed bytes, those from ``lost_belo
 HighRxt were retransmitted. The set of ranges knows how many bytes are in it; how many of them lie below HighRxt is kept
 up to date (``sacked_retransmitted``), so that nothing walks over the window.
 
+DupThresh begins at 3, and grows on a path that reorders, as in Linux (tcp_check_sack_reordering): when something comes,
+or is acknowledged, that was sent once and lies below what was SACKed before, the distance between the two was no loss.
+Whoever finds out otherwise that a retransmission was for nothing tells by `note_reordering`.
+
 After a timeout everything that was sent counts as lost (``all_lost_below``), and SACKs are believed on: RFC 2018 wanted
 them forgotten since a receiver may have dropped what it had SACKed. One that did shows it: it acknowledges up to the
 left edge of a SACKed range and no further, upon which the scoreboard is emptied (``reneged``).
@@ -35,6 +39,8 @@ from netemu.stack.tcp.ranges import (
 )
 
 DUP_THRESH = 3
+_DUP_THRESH_MAX = 300
+"""As Linux has it (tcp_max_reordering)."""
 
 # What `next_seg` says to send.
 NOTHING = 0
@@ -55,6 +61,8 @@ class Scoreboard(Struct):
     ranges: i64
     """Address of the `Ranges` that were SACKed."""
     smss: i64
+    dup_thresh: i64
+    """DupThresh, in segments."""
     high_ack: i64
     """SND.UNA (RFC 6675's HighACK is the byte before)."""
     high_data: i64
@@ -94,6 +102,7 @@ def start_scoreboard(board: Scoreboard, ranges: i64, items: i64, range_count: i6
     """
     board.ranges = ranges
     board.smss = smss
+    board.dup_thresh = DUP_THRESH
     board.high_ack = position
     board.high_data = position
     board.high_rxt = position
@@ -116,23 +125,58 @@ def sacked_bytes(board: Scoreboard) -> i64:
 
 
 @kernel
+def dup_thresh(board: Scoreboard) -> i64:
+    """DupThresh: duplicates that make a loss. It leaves room for as many as there can be of what is under way."""
+    outstanding = (board.high_data - board.high_ack) // board.smss
+    return max(min(board.dup_thresh, outstanding - 1), DUP_THRESH)
+
+
+@kernel
+def note_reordering(board: Scoreboard, position: i64, highest: i64) -> None:
+    """What was sent first at ``position`` came after what lies below ``highest``: no loss made that gap."""
+    distance = (highest - position + board.smss - 1) // board.smss
+    if distance > board.dup_thresh:
+        board.dup_thresh = min(distance, _DUP_THRESH_MAX)
+
+
+@kernel
+def _came_late(board: Scoreboard, position: i64, highest: i64) -> None:
+    """Something at ``position`` came after what lies below ``highest``; it says something if it was sent once."""
+    if max(board.high_rxt, board.all_lost_below) <= position < highest:
+        note_reordering(board, position, highest)
+
+
+@kernel
+def _acknowledged_late(board: Scoreboard, una: i64, highest: i64) -> None:
+    """What lies before ``una`` is acknowledged: look for the first of it that was not SACKed, and was sent once."""
+    ranges = ranges_at(board.ranges)
+    position = max(board.high_ack, board.high_rxt)
+    index = range_above(ranges, position)
+    if index < ranges.count and range_left(ranges, index) <= position:
+        position = range_right(ranges, index)
+    if position < una:
+        _came_late(board, position, highest)
+
+
+@kernel
 def _find_lost(board: Scoreboard) -> None:
     """Find the edge below which what is not SACKed is lost."""
     ranges = ranges_at(board.ranges)
     edge = board.high_ack
     sacked = 0
-    for n in range(min(ranges.count, DUP_THRESH)):
+    threshold = dup_thresh(board)
+    for n in range(min(ranges.count, threshold)):
         index = ranges.count - 1 - n
         sacked += range_right(ranges, index) - range_left(ranges, index)
-        if n == DUP_THRESH - 1 or sacked > (DUP_THRESH - 1) * board.smss:
+        if n == threshold - 1 or sacked > (threshold - 1) * board.smss:
             edge = range_left(ranges, index)
             break
     board.lost_below = max(edge, board.all_lost_below)
 
 
 @kernel
-def _take_block(board: Scoreboard, left: i64, right: i64) -> i64:
-    """Enter one block; bytes in it that were not known.
+def _take_block(board: Scoreboard, left: i64, right: i64, highest: i64) -> i64:
+    """Enter one block; bytes in it that were not known. ``highest`` ends what was SACKed before this ACK.
 
     One that begins at SND.UNA or below is a D-SACK, or a lie: what is there would have been acknowledged.
     """
@@ -142,6 +186,9 @@ def _take_block(board: Scoreboard, left: i64, right: i64) -> i64:
     index = range_above(ranges, left)
     if index < ranges.count and range_left(ranges, index) <= left and right <= range_right(ranges, index):
         return 0
+    if left < highest:
+        known = index < ranges.count and range_left(ranges, index) <= left
+        _came_late(board, range_right(ranges, index) if known else left, highest)
     before = ranges.total
     if left < board.high_rxt:
         add_range(ranges, left, min(right, board.high_rxt), 0)
@@ -174,7 +221,10 @@ def update(board: Scoreboard, una: i64, high_data: i64, blocks: i64, count: i64)
     ranges = ranges_at(board.ranges)
     board.high_data = max(board.high_data, high_data)
     board.duplicate = 0
+    highest = ranges_end(ranges) if ranges.count > 0 else 0
     if una > board.high_ack:
+        if highest > 0:
+            _acknowledged_late(board, una, highest)
         before = ranges.total
         board.high_ack = una
         trim_ranges(ranges, una)
@@ -195,7 +245,7 @@ def update(board: Scoreboard, una: i64, high_data: i64, blocks: i64, count: i64)
             board.duplicate_right = first.right
         for n in range(count):
             block = sack_block_at(blocks + n * SACK_BLOCK_SIZE)
-            newly += _take_block(board, block.left, block.right)
+            newly += _take_block(board, block.left, block.right, highest)
     _find_lost(board)
     return newly
 
@@ -314,5 +364,6 @@ def begin_recovery(board: Scoreboard) -> None:
 def begin_timeout(board: Scoreboard) -> None:
     """The retransmission timer expired: all that is outstanding and not SACKed is lost, and is to be sent again."""
     begin_recovery(board)
+    board.dup_thresh = DUP_THRESH
     board.all_lost_below = board.high_data
     _find_lost(board)
