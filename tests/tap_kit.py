@@ -5,15 +5,23 @@ The namespace belongs to a process that ends when its standard input does: nothi
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import ctypes
 import os
 import subprocess
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from netemu.aio import EmulatedLoop
+from netemu.net.link import Link
+from netemu.net.options import LinkOptions
+from netemu.net.world import World
+from netemu.peers.tap import TapPort
+from netemu.peers.tun import Tun
 from tests.support import REQUIRE_TOOLS
 
 CLONE_NEWNET = 0x40000000
@@ -35,6 +43,7 @@ class Namespace:
         if self._holder.stdout.readline() != b"ready\n":
             raise OSError(self._holder.stderr.read().decode().strip())
         self.path = f"/proc/{self._holder.pid}/ns/net"
+        self._programs: list[subprocess.Popen[bytes]] = []
 
     def command(self, *words: str) -> list[str]:
         """The command that runs a program in here."""
@@ -61,8 +70,25 @@ class Namespace:
             os.close(home)
             os.close(there)
 
+    def start(self, *words: str) -> subprocess.Popen[bytes]:
+        """Start a program in here; it is killed at the end."""
+        program = subprocess.Popen(self.command(*words), stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+        self._programs.append(program)
+        return program
+
+    def wait_for_port(self, port: int) -> None:
+        """Until a program in here listens on a TCP port."""
+        for _ in range(200):
+            if f":{port} " in self.run("ss", "--listening", "--tcp", "--numeric"):
+                return
+            time.sleep(0.05)
+        raise AssertionError(f"nothing listens on port {port}")
+
     def close(self) -> None:
-        """End it."""
+        """End it, and the programs that run in it."""
+        for program in self._programs:
+            program.kill()
+            program.communicate()
         self._holder.communicate(timeout=10)
 
 
@@ -97,3 +123,45 @@ def linux() -> Iterator[Namespace]:
         yield namespace
     finally:
         namespace.close()
+
+
+class Joined:
+    """Two Linux hosts, 10.7.0.1 and 10.7.0.2, each behind a TAP device, and a link between these."""
+
+    def __init__(self, left: Namespace, right: Namespace, options: LinkOptions | None = None, mtu: int = 1500) -> None:
+        self.world = World()
+        self.ports = []
+        for number, namespace in enumerate((left, right), 1):
+            with namespace.inside():
+                device = Tun("tap7")
+                device.bring_up(mtu)
+            namespace.run("ip", "address", "add", f"10.7.0.{number}/24", "dev", "tap7")
+            self.ports.append(TapPort(self.world, device, mtu=mtu))
+        a, b = (each.port for each in self.ports)
+        self.link = Link(self.world.timers, self.world.wires, a, b, options)
+        self.world.run_until(0)  # compiled now, before time counts
+
+    def run(self, namespace: Namespace, *words: str) -> str:
+        """Run a program in one of the hosts while frames are carried; what it printed."""
+        loop = EmulatedLoop(self.world, realtime=True)
+
+        async def main() -> str:
+            for port in self.ports:
+                port.serve(loop)
+            return await asyncio.to_thread(namespace.run, *words)
+
+        try:
+            return loop.run_until_complete(main())
+        finally:
+            for port in self.ports:
+                port.close()
+            loop.close()
+
+    def all_buffers_are_back(self) -> bool:
+        """Whether no frame was forgotten somewhere."""
+        self.link.unplug()
+        self.world.run_until(self.world.now + 10**9)  # some are on their way still
+        for port in self.ports:
+            port.drop_all()
+        pool = self.world.wires.pool
+        return [pool.small_count, pool.large_count] == self.world.wires.total

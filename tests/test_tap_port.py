@@ -10,57 +10,12 @@ import pytest
 
 from netemu.aio import EmulatedLoop
 from netemu.errors import NetemuError
-from netemu.jit import entry, hook, i64
-from netemu.net.port import port_receive
 from netemu.net.wire_frame import alloc_wire_frame
 from netemu.net.world import World
 from netemu.peers import tap
 from netemu.peers.tap import TapPort, tap_receive, tap_wake
 from netemu.peers.tun import Tun
-from tests.tap_kit import Namespace, linux
-
-
-@entry
-def cross(port: i64, wire_frame: i64) -> i64:
-    """A link without delay: the port at its other end gets the frame."""
-    port_receive(port, wire_frame)
-    return 0
-
-
-class Joined:
-    """Two hosts of Linux, each behind a TAP device of the same world."""
-
-    def __init__(self, left: Namespace, right: Namespace, mtu: int = 1500) -> None:
-        self.world = World()
-        self.ports = []
-        for namespace in (left, right):
-            with namespace.inside():
-                device = Tun("tap7")
-                device.bring_up(mtu)
-            self.ports.append(TapPort(self.world, device, mtu=mtu))
-        for here, there in (self.ports, reversed(self.ports)):
-            here.port.link, here.port.send = there.port.address, hook(cross)
-        self.total = list(self.world.wires.total)
-
-    def run(self, namespace: Namespace, *words: str) -> str:
-        """Run a program in one of the hosts while frames are carried; what it printed."""
-        loop = EmulatedLoop(self.world, realtime=True)
-
-        async def main() -> str:
-            for port in self.ports:
-                port.serve(loop)
-            return await asyncio.to_thread(namespace.run, *words)
-
-        try:
-            return loop.run_until_complete(main())
-        finally:
-            for port in self.ports:
-                port.close()
-            loop.close()
-
-    def all_buffers_are_back(self) -> bool:
-        pool = self.world.wires.pool
-        return [pool.small_count, pool.large_count] == self.world.wires.total
+from tests.tap_kit import Joined, Namespace, linux
 
 
 @pytest.fixture
@@ -77,9 +32,7 @@ def right() -> Iterator[Namespace]:
 
 @pytest.mark.parametrize(("mtu", "size"), [(1500, 56), (1500, 1472), (1500, 20_000), (9000, 60_000)])
 def test_linux_pings_linux(left: Namespace, right: Namespace, mtu: int, size: int) -> None:
-    joined = Joined(left, right, mtu)
-    left.run("ip", "address", "add", "10.7.0.1/24", "dev", "tap7")
-    right.run("ip", "address", "add", "10.7.0.2/24", "dev", "tap7")
+    joined = Joined(left, right, mtu=mtu)
     said = joined.run(left, "ping", "-c", "3", "-i", "0.01", "-s", str(size), "10.7.0.2")
     assert "3 received, 0% packet loss" in said
     assert joined.all_buffers_are_back()
@@ -90,10 +43,9 @@ def test_frames_are_counted_at_the_port(left: Namespace, right: Namespace) -> No
     joined = Joined(left, right)
     for namespace, own in ((left, 1), (right, 2)):
         namespace.run("sysctl", "-qw", "net.ipv6.conf.tap7.disable_ipv6=1")
-        namespace.run("ip", "address", "add", f"10.7.0.{own}/24", "dev", "tap7")
         namespace.run("ip", "neighbour", "add", f"10.7.0.{3 - own}", "lladdr", "ff:ff:ff:ff:ff:ff", "dev", "tap7")
     while joined.ports[0].read() or joined.ports[1].read():
-        pass  # what IPv6 said before it was switched off
+        joined.world.run_until(joined.world.now + 1)  # what IPv6 said before it was switched off
     before = [(port.port.rx_packets, port.port.tx_packets) for port in joined.ports]
     joined.run(left, "ping", "-c", "5", "-i", "0.01", "-s", "100", "10.7.0.2")
     after = [(port.port.rx_packets, port.port.tx_packets) for port in joined.ports]

@@ -30,6 +30,7 @@ from netemu.jit import (
     hook,
     i64,
     load64,
+    load_together,
     memcpy,
     pointer,
     store64,
@@ -150,6 +151,7 @@ class TapPort:
 
     def __init__(self, world: World, tun: Tun, *, mtu: int = 1500) -> None:
         """Join ``world`` with an open device, whose MTU is ``mtu`` bytes; longer frames are cut off."""
+        load_together(tap_wake, tap_receive, tap_written, tap_send)  # before somebody waits for a frame
         self.tun = tun
         self._world = world
         self._loop: EmulatedLoop | None = None
@@ -238,9 +240,13 @@ class TapPort:
             else:
                 _expect(ctypes.get_errno(), self.tun.name)
         self._refused += count - taken
-        if count:
-            tap_written(self._node.address)
+        self.drop_all()
         return taken
+
+    def drop_all(self) -> None:
+        """Forget what came out of the link and was not written yet."""
+        if self._node.count:
+            tap_written(self._node.address)
 
     def close(self) -> None:
         """Let go of the device; frames that come out of the link from now on are lost."""
@@ -249,6 +255,7 @@ class TapPort:
             self._loop.detach(self._node.handle)
         if self._ended is not None and not self._ended.done():
             self._ended.set_result(None)
+        self.drop_all()
         self._loop, self._ended, self._node.handle = None, None, 0
         self.tun.close()
 
