@@ -157,6 +157,8 @@ class Host(Struct):
     fragments: i64
     ip: i64
     """Address of the `netemu.stack.ip_state.IpState`: what IPv4 works with."""
+    ip6: i64
+    """Address of the `netemu.stack.ipv6_state.Ip6`; 0: the host has no IPv6."""
     tcp: i64
     udp: i64
     raw: i64

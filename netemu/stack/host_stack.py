@@ -8,9 +8,10 @@ from typing import Any
 from netemu.chance import seeded
 from netemu.jit import Buffer, StructArray, allocate, array_of, hook
 from netemu.jit.kernels import Kernel
-from netemu.stack.addresses import InterfaceAddress, Network
+from netemu.stack.addresses import InterfaceAddress, Network, parse_interface
 from netemu.stack.deliver import host_deliver
 from netemu.stack.host import Host, Interface, Ready
+from netemu.stack.ip6_layer import Ip6Layer
 from netemu.stack.ip_layer import IpLayer
 from netemu.stack.packet import PacketBuffer
 from netemu.stack.protocols import ProtocolStack
@@ -62,6 +63,7 @@ class HostStack(ProtocolStack):
         self.struct.host = self.host.address
         self.deliver = self.host.deliver = self.hook_of(host_deliver)
         self.ip = IpLayer(self.host, self.struct, self.hook_of)
+        self._ip6_layer: Ip6Layer | None = None
 
     def hook_of(self, function: Callable[..., Any]) -> int:
         """The address under which this host calls an entry point: of its machine code, unless it is a plain one."""
@@ -98,9 +100,28 @@ class HostStack(ProtocolStack):
         self.ip.name(interface, name or f"eth{interface.index - 1}")
         return interface
 
+    @property
+    def ip6(self) -> Ip6Layer:
+        """The host's IPv6, which is made, and compiled, when somebody first asks for it."""
+        if self._ip6_layer is None:
+            self._ip6_layer = Ip6Layer(self.host, self.struct, self.ip.neighbours, self.hook_of, INTERFACES_MAX)
+        return self._ip6_layer
+
+    def enable_ipv6(self, interface: Interface, **how: Any) -> None:
+        """Switch IPv6 on on an interface, with a link-local address; see `Ip6Layer.enable`. Raises `ConfigError`."""
+        self.ip6.enable(interface, **how)
+
     def add_address(self, interface: Interface, address: str | InterfaceAddress) -> None:
-        """Give an interface an address, such as 10.0.0.1/24; see `IpLayer.add_address`. Raises `ConfigError`."""
-        self.ip.add_address(interface, address)
+        """Give an interface an address: 10.0.0.1/24, or 2001:db8::1/64, for which IPv6 is switched on if need be.
+
+        See `IpLayer.add_address`, `Ip6Layer.add_address`. Raises `ConfigError`.
+        """
+        parsed = parse_interface(address)
+        if parsed.version == 6:
+            if not self.ip6.enabled(interface):
+                self.ip6.enable(interface)
+            self.ip6.add_address(interface, parsed)
+        self.ip.add_address(interface, parsed)
 
     def add_route(self, destination: str | Network, **how: Any) -> None:
         """Add a route, ``via`` a gateway or out of an ``interface``; see `IpLayer.add_route`. Raises `ConfigError`."""

@@ -1,8 +1,11 @@
-"""ICMPv6 (RFC 4443) and neighbour discovery (RFC 4861), after Linux's icmpv6_rcv: checked, counted, not answered."""
+"""ICMPv6 (RFC 4443) and neighbour discovery (RFC 4861), after Linux's icmpv6_rcv: checked and counted.
+
+What is in order goes to the hook ``icmp6_input`` of a host that talks (`netemu.stack.icmpv6_input`).
+"""
 
 from __future__ import annotations
 
-from netemu.jit import i64, kernel, load8
+from netemu.jit import call3, i64, kernel, load8
 from netemu.skb import Skb, skb_header_pointer
 from netemu.stack.checksums import checksum_good
 from netemu.stack.mib import count_at, icmp_mib_at
@@ -45,6 +48,8 @@ def icmpv6_rcv(stack: Stack, skb: Skb, offset: i64, size: i64, pseudo: i64, hop_
     count_at(mib.types, kind)
     if ROUTER_SOLICIT <= kind <= REDIRECT and hop_limit != 255:
         return IPV6_NDISC_HOP_LIMIT
+    if stack.icmp6_input != 0:
+        return call3(stack.icmp6_input, stack.host, offset, size)
     if kind < _INFORMATIONAL and _error_reaches(stack, skb, offset + _HEADER, size - _HEADER) == 0:
         mib.InErrors += 1
         return ICMP_INVALID

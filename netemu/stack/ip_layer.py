@@ -192,7 +192,9 @@ class IpLayer:
         if address.version == 4 and not any(other.version == 4 for other in known):
             interface.ipv4, interface.ipv4_prefix = int(address.ip), address.network.prefixlen
         for entry in self._routes_of(interface, address):
-            self.routes.add(entry)
+            # A second address in a subnet shares its routes.
+            if entry.kind == "local" or entry not in self.routes:
+                self.routes.add(entry)
         known.append(address)
         return address
 
@@ -202,9 +204,11 @@ class IpLayer:
         known = self._addresses.get(interface.address, [])
         if address not in known:
             raise ConfigError(f"{address} is no address of {self._names[interface.address]}")
-        for entry in self._routes_of(interface, address):
-            self.routes.remove(entry.network, entry.kind, interface.address)
         known.remove(address)
+        kept = {entry.network for other in known for entry in self._routes_of(interface, other)}
+        for entry in self._routes_of(interface, address):
+            if entry.network not in kept:
+                self.routes.remove(entry.network, entry.kind, interface.address)
         if interface.ipv4 == int(address.ip):
             first = next((other for other in known if other.version == 4), None)
             interface.ipv4 = int(first.ip) if first is not None else 0

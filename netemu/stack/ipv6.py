@@ -1,8 +1,8 @@
 """IPv6 (RFC 8200), after Linux's ip6_rcv_core, ip6_protocol_deliver_rcu and the handlers of extension headers.
 
-Every destination is taken as the host's own: there is no routing and no list of multicast groups. A fragment is
-counted (``ReasmReqds``) and goes no further; `_fragment` is where reassembly will take it up. An atomic one (RFC 6946)
-is whole.
+In a replay every destination is taken as the host's own, and a fragment is counted (``ReasmReqds``) and goes no
+further; an atomic one (RFC 6946) is whole. A host that talks is asked by hooks: whether a packet is for it
+(``ip6_input``), what a fragment completes (``ip6_fragment``), whom to tell of a header that is wrong (``ip6_problem``).
 
 Extension headers are walked as long as they fit in the payload. Each is 8 bytes or longer, so the walk ends.
 Their options are in `netemu.stack.ipv6_options`.
@@ -11,8 +11,9 @@ Their options are in `netemu.stack.ipv6_options`.
 from __future__ import annotations
 
 from netemu.checksum import pseudo_v6
-from netemu.jit import i64, kernel, load8, load16be, load32be, load64
-from netemu.skb import Skb, skb_header_pointer
+from netemu.jit import call3, call5, i64, kernel, load8, load16be, load32be, load64
+from netemu.skb import Skb, skb_at, skb_header_pointer
+from netemu.stack.host import host_at
 from netemu.stack.icmpv6 import icmpv6_rcv
 from netemu.stack.ipv6_options import OPTIONS_TRUNCATED, walk_options
 from netemu.stack.mib import IP6_ECN, count_at, ip6_mib_at
@@ -48,6 +49,8 @@ NEXTHDR_NONE = 59
 NEXTHDR_DEST = 60
 
 _HEADER = 40
+_LENGTH = 4
+_NEXT_HEADER = 6
 _UNIT = 8
 """Extension headers are as long as a multiple of this."""
 _FRAGMENT_OFFSET = 0xFFF8
@@ -59,6 +62,13 @@ _ROUTING_SEGMENT = 4
 
 _GO_ON = -1
 """An extension header is good; what comes next decides."""
+LOCAL = -1
+"""A packet is for this host (`netemu.stack.state.Stack.ip6_input`)."""
+
+# Codes of a parameter problem (RFC 4443 section 3.4): what is wrong.
+PROBLEM_FIELD = 0
+PROBLEM_NEXT_HEADER = 1
+PROBLEM_OPTION = 2
 
 
 @kernel
@@ -68,9 +78,20 @@ def _is_loopback(at: i64) -> i64:
 
 
 @kernel
-def _addresses_allowed(hdr: i64) -> i64:
+def _comes_from_itself(stack: Stack) -> i64:
+    """1 if the packet at hand is a host's to itself."""
+    if stack.host == 0:
+        return 0
+    host = host_at(stack.host)
+    return 1 if host.input == host.loopback else 0
+
+
+@kernel
+def _addresses_allowed(stack: Stack, hdr: i64) -> i64:
     """0 for addresses that no link brings: loopback, multicast source, multicast of scope 0 or 1 (RFC 4291)."""
-    if load8(hdr + 8) == 0xFF or _is_loopback(hdr + 8) != 0 or _is_loopback(hdr + 24) != 0:
+    if load8(hdr + 8) == 0xFF:
+        return 0
+    if (_is_loopback(hdr + 8) != 0 or _is_loopback(hdr + 24) != 0) and _comes_from_itself(stack) == 0:
         return 0
     if load8(hdr + 24) == 0xFF and load8(hdr + 25) & 15 < 2:
         return 0
@@ -94,10 +115,18 @@ def _extension(stack: Stack, skb: Skb, at: i64, end: i64) -> i64:
 
 
 @kernel
-def _routing_or_options(stack: Stack, skb: Skb, hdr: i64, protocol: i64, header: i64, size: i64) -> i64:
+def _problem(stack: Stack, offset: i64, at: i64, size: i64, code: i64) -> None:
+    """Tell the sender of the packet at ``offset`` what is wrong with ``size`` bytes at ``at``, if the host talks."""
+    if stack.ip6_problem != 0:
+        call5(stack.ip6_problem, stack.host, offset, at, size, code)
+
+
+@kernel
+def _routing_or_options(stack: Stack, skb: Skb, hdr: i64, protocol: i64, header: i64, size: i64, at: i64) -> i64:
     """A routing header or one of destination options (RFC 8200 sections 4.4, 4.6) of ``size`` bytes (0: cut off).
 
     A routing header is passed over when no segment is left to visit; else it is refused, as by default in Linux.
+    It lies at offset ``at``.
     """
     mib = ip6_mib_at(stack.ip6)
     if size == 0:
@@ -106,6 +135,7 @@ def _routing_or_options(stack: Stack, skb: Skb, hdr: i64, protocol: i64, header:
     if protocol == NEXTHDR_DEST:
         if walk_options(header, size, 0, 0, 0) < 0:
             mib.InHdrErrors += 1
+            _problem(stack, skb.network_header, at, size, PROBLEM_OPTION)
             return IPV6_BAD_EXTHDR
         return _GO_ON
     if load8(hdr + 24) == 0xFF or skb.pkt_type in (PACKET_BROADCAST, PACKET_MULTICAST):
@@ -116,13 +146,14 @@ def _routing_or_options(stack: Stack, skb: Skb, hdr: i64, protocol: i64, header:
         return IPV6_BAD_EXTHDR
     if load8(header + 3) != 0:
         mib.InHdrErrors += 1
+        _problem(stack, skb.network_header, at + 2, 1, PROBLEM_FIELD)
         return IPV6_BAD_EXTHDR
     return _GO_ON
 
 
 @kernel
-def _fragment(stack: Stack, hdr: i64, header: i64, size: i64, again: i64) -> i64:
-    """A fragment header (0: cut off) with ``size`` bytes behind it; ``again`` when one went before."""
+def _fragment(stack: Stack, skb: Skb, hdr: i64, header: i64, at: i64, size: i64, again: i64) -> i64:
+    """A fragment header (0: cut off) at offset ``at`` with ``size`` bytes behind it; ``again`` when one went before."""
     mib = ip6_mib_at(stack.ip6)
     if again != 0:
         mib.InHdrErrors += 1
@@ -137,15 +168,21 @@ def _fragment(stack: Stack, hdr: i64, header: i64, size: i64, again: i64) -> i64
         mib.ReasmOKs += 1
         return _GO_ON
     # All but the last are as long as a multiple of 8, and together they are no longer than a packet can be.
-    if (more != 0 and size % _UNIT != 0) or offset + size > _PAYLOAD_MAX:
+    uneven = 1 if more != 0 and size % _UNIT != 0 else 0
+    if uneven != 0 or offset + size > _PAYLOAD_MAX:
         mib.InHdrErrors += 1
+        where = skb.network_header + _LENGTH if uneven != 0 else at + 2
+        _problem(stack, skb.network_header, where, 2, PROBLEM_FIELD)
         return IPV6_BAD_EXTHDR
     return FRAGMENT
 
 
 @kernel
-def _upper(stack: Stack, skb: Skb, hdr: i64, protocol: i64, at: i64, size: i64) -> i64:
-    """Hand ``size`` bytes of payload at ``at`` to their protocol, which counts what it drops itself."""
+def _upper(stack: Stack, skb: Skb, hdr: i64, protocol: i64, at: i64, size: i64, named: i64) -> i64:
+    """Hand ``size`` bytes of payload at ``at`` to their protocol, which counts what it drops itself.
+
+    The header that names the protocol does so at offset ``named``.
+    """
     mib = ip6_mib_at(stack.ip6)
     skb.transport_header = at
     if protocol == NEXTHDR_TCP:
@@ -162,33 +199,53 @@ def _upper(stack: Stack, skb: Skb, hdr: i64, protocol: i64, at: i64, size: i64) 
         mib.InDelivers += 1
         return DELIVERED
     mib.InUnknownProtos += 1
+    _problem(stack, skb.network_header, named, 1, PROBLEM_NEXT_HEADER)
     return IP_NOPROTO
 
 
 @kernel
-def _walk(stack: Stack, skb: Skb, hdr: i64, protocol: i64, at: i64, end: i64) -> i64:
-    """Walk extension headers from offset ``at`` on, then hand up what they lead to, which ends at ``end``."""
+def _walk(stack: Stack, skb: Skb, hdr: i64, protocol: i64, at: i64, end: i64, named: i64) -> i64:
+    """Walk extension headers from offset ``at`` on, then hand up what they lead to, which ends at ``end``.
+
+    ``named`` is where the one at ``at`` got its protocol.
+    """
     fragments = 0
     while protocol in (NEXTHDR_DEST, NEXTHDR_ROUTING, NEXTHDR_FRAGMENT):
         if protocol == NEXTHDR_FRAGMENT:
             size = _UNIT
             header = skb_header_pointer(skb, at, size, stack.scratch + EXT_SCRATCH) if at + size <= end else 0
-            verdict = _fragment(stack, hdr, header, end - at - size, fragments)
+            verdict = _fragment(stack, skb, hdr, header, at, end - at - size, fragments)
             fragments += 1
+            if verdict == FRAGMENT and stack.ip6_fragment != 0:
+                whole = call5(stack.ip6_fragment, stack.host, skb.network_header, at, end, named)
+                if whole <= 0:
+                    return -whole if whole != 0 else verdict
+                # The walk begins anew in the whole packet, from which the fragment header is gone.
+                skb = skb_at(whole)
+                hdr = skb.data
+                end = skb.len
+                named = _NEXT_HEADER
+                at = _HEADER
+                if load8(hdr + named) == NEXTHDR_HOP:
+                    named = at
+                    at += _extension_size(hdr + named)
+                protocol = load8(hdr + named)
+                continue
         else:
             header = _extension(stack, skb, at, end)
             size = _extension_size(header)
-            verdict = _routing_or_options(stack, skb, hdr, protocol, header, size)
+            verdict = _routing_or_options(stack, skb, hdr, protocol, header, size, at)
         if verdict != _GO_ON:
             return verdict
         protocol = load8(header)
+        named = at
         at += size
-    return _upper(stack, skb, hdr, protocol, at, end - at)
+    return _upper(stack, skb, hdr, protocol, at, end - at, named)
 
 
 @kernel
 def ipv6_rcv(stack: Stack, skb: Skb, offset: i64) -> i64:
-    """Take the packet at ``offset``; return the verdict."""
+    """Take the packet at ``offset``, the skb's ``network_header``; return the verdict."""
     size = skb.len - offset
     mib = ip6_mib_at(stack.ip6)
     mib.InReceives += 1
@@ -201,12 +258,13 @@ def ipv6_rcv(stack: Stack, skb: Skb, offset: i64) -> i64:
         mib.InHdrErrors += 1
         return IP_INHDR
     count_at(stack.ip6 + IP6_ECN, (load8(hdr + 1) >> 4) & 3)
-    if _addresses_allowed(hdr) == 0:
+    if _addresses_allowed(stack, hdr) == 0:
         mib.InHdrErrors += 1
         return IP_INADDRERRORS
-    payload_len = load16be(hdr + 4)
-    protocol = load8(hdr + 6)
+    payload_len = load16be(hdr + _LENGTH)
+    protocol = load8(hdr + _NEXT_HEADER)
     at = offset + _HEADER
+    named = offset + _NEXT_HEADER
     room = size - _HEADER
     if payload_len != 0 or protocol != NEXTHDR_HOP:
         if payload_len > room:
@@ -222,10 +280,17 @@ def ipv6_rcv(stack: Stack, skb: Skb, offset: i64) -> i64:
         room = walk_options(header, header_size, 1, payload_len, room)
         if room < 0:
             mib.InHdrErrors += 1
+            _problem(stack, offset, at, header_size, PROBLEM_OPTION)
             return PKT_TOO_SMALL if room == OPTIONS_TRUNCATED else IPV6_BAD_EXTHDR
         protocol = load8(header)
+        named = at
         at += header_size
     if load8(hdr + 24) == 0xFF:
         mib.InMcastPkts += 1
         mib.InMcastOctets += _HEADER + room
-    return _walk(stack, skb, hdr, protocol, at, offset + _HEADER + room)
+    end = offset + _HEADER + room
+    if stack.ip6_input != 0:
+        verdict = call3(stack.ip6_input, stack.host, offset, end)
+        if verdict != LOCAL:
+            return verdict
+    return _walk(stack, skb, hdr, protocol, at, end, named)

@@ -66,20 +66,35 @@ class Ip6Mib(Struct):
 
     InReceives: i64
     InHdrErrors: i64
+    InTooBigErrors: i64
+    InNoRoutes: i64
     InAddrErrors: i64
     InUnknownProtos: i64
     InTruncatedPkts: i64
     InDiscards: i64
     InDelivers: i64
+    OutForwDatagrams: i64
+    OutRequests: i64
+    OutDiscards: i64
+    OutNoRoutes: i64
+    ReasmTimeout: i64
     ReasmReqds: i64
     ReasmOKs: i64
+    ReasmFails: i64
+    FragOKs: i64
+    FragFails: i64
+    FragCreates: i64
     InMcastPkts: i64
+    OutMcastPkts: i64
     InOctets: i64
+    OutOctets: i64
     InMcastOctets: i64
+    OutMcastOctets: i64
     InNoECTPkts: i64
     InECT1Pkts: i64
     InECT0Pkts: i64
     InCEPkts: i64
+    OutTransmits: i64
 
 
 @struct

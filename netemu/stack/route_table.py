@@ -74,9 +74,13 @@ class RouteTable:
         """All entries, longest prefix first."""
         return iter(self._entries)
 
+    def __contains__(self, entry: object) -> bool:
+        """Whether there is a route to the same prefix by the same way."""
+        return isinstance(entry, RouteEntry) and any(_key(entry) == _key(known) for known in self._entries)
+
     def add(self, entry: RouteEntry) -> None:
         """Add a route; raises `ConfigError` for one that is there."""
-        if any(_key(entry) == _key(known) for known in self._entries):
+        if entry in self:
             raise ConfigError(f"there is a route to {entry.network} already")
         self._entries.append(entry)
         self._fill()

@@ -59,11 +59,26 @@ class Stack(Struct):
     `netemu.stack.fragments`."""
     icmp_send: i64
     """``(host, type, code, info)``: complain of the skb at hand to its sender. `netemu.stack.icmp_output`."""
+    icmp6_send: i64
+    """The same for IPv6, by `netemu.stack.icmpv6_error`; 0: the host has no IPv6."""
     ip6_input: i64
+    """``(host, offset, end)``: a packet from ``offset`` to ``end`` whose header, and options for every hop, are good.
+
+    A verdict, or ``netemu.stack.ipv6.LOCAL``: it is for this host.
+    """
+    ip6_fragment: i64
+    """``(host, offset, at, end, named)``: a fragment whose header is at ``at``, named so by the byte at ``named``.
+
+    Gives the skb of the packet that it completes, whose bytes are linear and begin at IP, and which lives until the
+    next; 0 while it waits for others; a verdict, negative, if it was dropped.
+    """
+    ip6_problem: i64
+    """``(host, offset, at, size, code)``: what is wrong with the header of ``size`` bytes at ``at`` (ICMPv6's code)."""
     icmp_input: i64
     """``(host, offset, size)`` of the ICMP message, which is in order and counted; 0 for an error that nobody
     here caused. `netemu.stack.icmp_input`."""
     icmp6_input: i64
+    """``(host, offset, size)`` of the ICMPv6 message, which is in order and counted; a verdict."""
     tcp_input: i64
     """``(host, offset, size)`` of a segment with a good checksum; the skb's ``network_header`` says where IP begins."""
     udp_input: i64
