@@ -30,12 +30,13 @@ class TimerWorld:
     def next_due(self) -> int:
         return next_due(self.timers.struct)
 
-    def run_until(self, when: int) -> None:
+    def run_until(self, when: int) -> bool:
         timers, ready = self.timers.struct, self.ready.struct
         while ready.count == 0 and timers.count and next_due(timers) <= when:
             fire_next(timers)
         if ready.count == 0:
             timers.now = max(timers.now, when)
+        return ready.count == 0
 
     def take_ready(self) -> list[int]:
         return self.ready.take()

@@ -42,7 +42,8 @@ MAY_IMPORT = {
     "timers": "errors jit",
     "net": "capture chance errors frame jit offload skb stack timers",  # links and what joins them: nothing of rings
     "stack": "chance checksum errors jit skb timers",  # protocols over skbs: nothing of virtio
-    "aio": "errors jit net stack timers",  # sockets in asyncio's manner
+    "samples": "",
+    "aio": "errors jit net samples stack timers",  # sockets in asyncio's manner
     "peers": "aio errors frame jit net stack timers",  # what is not netemu: the only part beside capture with I/O
     "capture": "errors frame jit",  # files of frames: nothing of virtio or skbs
     "expect": "errors",  # expectations in words: nothing of how a run is done

@@ -11,6 +11,11 @@ Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 InterfaceAddress = ipaddress.IPv4Interface | ipaddress.IPv6Interface
 
+Halves = tuple[int, int]
+"""``hi`` and ``lo``."""
+ANY: Halves = (0, 0)
+"""No address: that of a socket which is bound to none."""
+
 _HALF = (1 << 64) - 1
 _MAPPED_BITS = 96
 
@@ -35,6 +40,22 @@ def from_halves(hi: int, lo: int) -> Address:
     if hi == 0 and lo >> 32 == 0xFFFF:
         return ipaddress.IPv4Address(lo & 0xFFFFFFFF)
     return ipaddress.IPv6Address((hi & _HALF) << 64 | (lo & _HALF))
+
+
+def halves_of(text: str) -> Halves:
+    """The halves of an address as it is written; ``0.0.0.0`` and ``::`` are ANY. Raises `ConfigError`."""
+    address = parse_address(text)
+    return ANY if address.is_unspecified else halves(address)
+
+
+def halves_text(hi: int, lo: int) -> str:
+    """The address of two halves as it is written; ANY is ``::``."""
+    return str(from_halves(hi, lo))
+
+
+def halves_are_ipv4(address: Halves) -> bool:
+    """Whether they are those of an IPv4 address; ANY is of both versions."""
+    return address[0] == 0 and address[1] >> 32 == 0xFFFF
 
 
 def mask_halves(network: Network) -> tuple[int, int]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from netemu.jit import entry, i64
+from netemu.jit import call2, entry, i64
 from netemu.skb import skb_at
 from netemu.stack.ethernet import netif_receive_skb
 from netemu.stack.host import host_at, interface_at
@@ -18,4 +18,6 @@ def host_deliver(interface: i64, skb: i64) -> i64:
     host = host_at(interface_at(interface).host)
     host.input = interface
     host.skb = skb
+    if host.raw_input != 0:
+        call2(host.raw_input, interface_at(interface).host, skb)
     return netif_receive_skb(stack_at(host.stack), skb_at(skb))

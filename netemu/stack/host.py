@@ -152,6 +152,8 @@ class Host(Struct):
     """Hooks ``(host, offset, error, info)``, the same by protocol; ping's is that of ICMP and ICMPv6. 0: nobody."""
     ping_input: i64
     """Hook ``(host, offset, size)``: an echo reply, ICMP or ICMPv6, of ``size`` bytes with its header of 8."""
+    raw_input: i64
+    """Hook ``(host, skb)``: a frame came in, in front of all protocols; 0 while no raw socket is open."""
     routes: i64
     neighbours: i64
     fragments: i64
@@ -161,6 +163,7 @@ class Host(Struct):
     """Address of the `netemu.stack.ipv6_state.Ip6`; 0: the host has no IPv6."""
     tcp: i64
     udp: i64
+    ping: i64
     raw: i64
     """Addresses of the tables of the protocols, each a struct of its own module."""
     ip_identification: i64

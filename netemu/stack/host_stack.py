@@ -13,8 +13,10 @@ from netemu.stack.deliver import host_deliver
 from netemu.stack.host import Host, Interface, Ready
 from netemu.stack.ip6_layer import Ip6Layer
 from netemu.stack.ip_layer import IpLayer
+from netemu.stack.message_sockets import PingSockets, RawSockets
 from netemu.stack.packet import PacketBuffer
 from netemu.stack.protocols import ProtocolStack
+from netemu.stack.udp.sockets import UdpSockets
 from netemu.timers import Timers
 
 INTERFACES_MAX = 64
@@ -64,6 +66,9 @@ class HostStack(ProtocolStack):
         self.deliver = self.host.deliver = self.hook_of(host_deliver)
         self.ip = IpLayer(self.host, self.struct, self.hook_of)
         self._ip6_layer: Ip6Layer | None = None
+        self.udp = UdpSockets(self.host, self.struct, self.hook_of)
+        self.ping = PingSockets(self.host, self.hook_of)
+        self.raw = RawSockets(self.host, self.hook_of)
 
     def hook_of(self, function: Callable[..., Any]) -> int:
         """The address under which this host calls an entry point: of its machine code, unless it is a plain one."""

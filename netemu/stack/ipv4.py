@@ -25,7 +25,7 @@ from netemu.stack.reasons import (
 )
 from netemu.stack.state import BROADCAST, IP_SCRATCH, MULTICAST, UNICAST, Stack
 from netemu.stack.tcp import tcp_rcv
-from netemu.stack.udp import udp_rcv
+from netemu.stack.udp.receive import udp_rcv
 
 IPPROTO_ICMP = 1
 IPPROTO_IGMP = 2

@@ -37,7 +37,7 @@ from netemu.stack.state import (
     Stack,
 )
 from netemu.stack.tcp import tcp_rcv
-from netemu.stack.udp import udp_rcv
+from netemu.stack.udp.receive import udp_rcv
 
 NEXTHDR_HOP = 0
 NEXTHDR_TCP = 6

@@ -121,6 +121,9 @@ class UdpMib(Struct):
     InDatagrams: i64
     NoPorts: i64
     InErrors: i64
+    OutDatagrams: i64
+    RcvbufErrors: i64
+    SndbufErrors: i64
     InCsumErrors: i64
     IgnoredMulti: i64
 

@@ -39,6 +39,7 @@ class StackReason(IntEnum):
     PKT_TOO_BIG = 24
     IP_OUTDISCARDS = 25
     FRAG_REFUSED = 26
+    SOCKET_RCVBUFF = 27
 
     @property
     def key(self) -> str:
@@ -79,6 +80,7 @@ _WORDS = {
     StackReason.PKT_TOO_BIG: "dropped: longer than the next link takes, and not to be cut",
     StackReason.IP_OUTDISCARDS: "dropped: no room at the interface it was to leave by",
     StackReason.FRAG_REFUSED: "dropped: a fragment that does not fit the others, or has no room",
+    StackReason.SOCKET_RCVBUFF: "dropped: the socket's receive queue is full",
 }
 
 REASON_COUNT = len(StackReason)
@@ -111,6 +113,7 @@ IP_TTL = int(StackReason.IP_TTL)
 PKT_TOO_BIG = int(StackReason.PKT_TOO_BIG)
 IP_OUTDISCARDS = int(StackReason.IP_OUTDISCARDS)
 FRAG_REFUSED = int(StackReason.FRAG_REFUSED)
+SOCKET_RCVBUFF = int(StackReason.SOCKET_RCVBUFF)
 
 
 def reason_words(verdict: int) -> str:

@@ -1,11 +1,12 @@
 """UDP over IPv4 and IPv6 (RFC 768, RFC 8200 section 8.1), after Linux's __udp4_lib_rcv and __udp6_lib_rcv.
 
-Sockets come later; until then the setting ``any_port`` says whether a datagram finds one.
+A host that talks looks for a socket in the hook ``udp_input``; without one the setting ``any_port`` says whether a
+datagram finds one.
 """
 
 from __future__ import annotations
 
-from netemu.jit import i64, kernel, load16, load16be
+from netemu.jit import call4, i64, kernel, load16, load16be
 from netemu.skb import Skb, skb_header_pointer
 from netemu.stack.checksums import checksum_good
 from netemu.stack.mib import udp_mib_at
@@ -47,6 +48,8 @@ def udp_rcv(stack: Stack, skb: Skb, offset: i64, size: i64, pseudo: i64, cast: i
         mib.InCsumErrors += 1
         mib.InErrors += 1
         return UDP_CSUM
+    if stack.udp_input != 0:
+        return call4(stack.udp_input, stack.host, offset, length, cast)
     if stack.any_port == 0:
         if cast != UNICAST:
             mib.IgnoredMulti += 1

@@ -1,0 +1,140 @@
+"""`AsyncHost`: the sockets of one emulated host, in asyncio's manner."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from netemu.aio.datagram import Datagram, DatagramTransport
+from netemu.aio.names import Names, Resolver, Target, resolve
+from netemu.aio.ping import Pinger, PingStats
+from netemu.aio.raw import Raw
+from netemu.errors import ConfigError
+from netemu.net.units import parse_time
+from netemu.stack.addresses import ANY, Halves, halves_of, halves_text
+from netemu.stack.datagram import RCVBUF
+from netemu.stack.host import MAPPED_IPV4
+from netemu.stack.host_stack import HostStack
+
+SECOND = 1_000_000_000
+
+P = TypeVar("P", bound=asyncio.DatagramProtocol)
+
+
+def duration(value: str | float) -> int:
+    """A duration in ns: a text as tc has it ("10ms"), or a number of seconds, as everywhere in asyncio."""
+    return parse_time(value) if isinstance(value, str) else round(value * SECOND)
+
+
+class AsyncHost:
+    """A host whose sockets coroutines use. They run on the lab's `netemu.aio.loop.EmulatedLoop`."""
+
+    def __init__(self, name: str, stack: HostStack, names: Names) -> None:
+        """The sockets of ``stack``; ``names`` are the hosts that it knows by name."""
+        self.name = name
+        self.stack = stack
+        self.names = names
+        self.resolver: Resolver | None = None
+        """Asked for names that ``names`` does not have; see `netemu.services.dns_client`."""
+
+    @property
+    def addresses(self) -> list[Halves]:
+        """The addresses of its interfaces, IPv4 first; those of the link alone are left out."""
+        interfaces = self.stack.interfaces
+        four = [(0, MAPPED_IPV4 | one.ipv4) for one in interfaces if one.ipv4]
+        six = [(one.ipv6_hi, one.ipv6_lo) for one in interfaces]
+        return four + [address for address in six if address != ANY]
+
+    async def resolve(self, target: Target, version: int = 0) -> Halves:
+        """The address of a host: by its name, as it is written, or of the host itself (IPv4 first unless told).
+
+        Raises `ConfigError` for a name that nobody has, `OSError` if the resolver finds none.
+        """
+        return await resolve(target, self.names, self.resolver, version)
+
+    async def lookup(self, target: Target, version: int = 0) -> str:
+        """`resolve`, as it is written."""
+        return halves_text(*await self.resolve(target, version))
+
+    # Messages.
+
+    async def datagram(
+        self,
+        port: int = 0,
+        address: str | None = None,
+        *,
+        remote: tuple[Target, int] | None = None,
+        family: int = 0,
+        broadcast: bool = False,
+        rcvbuf: int = RCVBUF,
+    ) -> Datagram:
+        """A UDP socket bound to ``port`` (0: a free one) of ``address`` (None: all), connected to ``remote`` if given.
+
+        ``family`` 4 or 6 restricts one bound to all addresses to a version of IP. Raises `ConfigError` if the port is
+        in use, `OSError` if there is no way to ``remote``.
+        """
+        at = ANY if address is None else halves_of(address)
+
+        def opened(handle: int) -> Any:
+            return self.stack.udp.open(at, port, family=family, handle=handle, rcvbuf=rcvbuf)
+
+        datagram = Datagram(self.name, self.resolve, opened, broadcast)
+        if remote is not None:
+            try:
+                await datagram.connect(*remote)
+            except BaseException:
+                datagram.close()
+                raise
+        return datagram
+
+    async def create_datagram_endpoint(
+        self,
+        protocol_factory: Callable[[], P],
+        local_addr: tuple[str, int] | None = None,
+        remote_addr: tuple[Target, int] | None = None,
+    ) -> tuple[DatagramTransport, P]:
+        """As asyncio's loop has it, for protocols that others wrote."""
+        address, port = local_addr or (None, 0)
+        datagram = await self.datagram(port, address, remote=remote_addr)
+        protocol = protocol_factory()
+        transport = DatagramTransport(datagram, protocol)
+        protocol.connection_made(transport)
+        return transport, protocol
+
+    async def ping(
+        self,
+        target: Target,
+        count: int = 4,
+        interval: str | float = 1.0,
+        size: int = 56,
+        timeout: str | float = 1.0,  # noqa: ASYNC109 - of each answer, as ping's -W
+        *,
+        version: int = 0,
+        hop_limit: int = 0,
+        dont_fragment: bool = False,
+    ) -> PingStats:
+        """Send ``count`` echo requests with ``size`` bytes each and see what comes back.
+
+        Times are texts ("200ms") or seconds; ``timeout`` is how long the last answer may take. Raises `OSError` if
+        there is no way to send the first.
+        """
+        if count < 0 or size < 0:
+            raise ConfigError("a ping has a count and a size that are not negative")
+        address = await self.resolve(target, version)
+
+        def opened(handle: int) -> Any:
+            return self.stack.ping.open(handle=handle)
+
+        with Pinger(self.name, opened, address, size) as pinger:
+            pinger.socket.struct.hop_limit = hop_limit
+            pinger.socket.struct.dont_fragment = int(dont_fragment)
+            return await pinger.run(count, duration(interval), duration(timeout))
+
+    async def raw(self, interface: int = 1, *, rcvbuf: int = 1 << 20) -> Raw:
+        """A raw socket on an interface (by its index): whole frames out and in."""
+        interfaces = self.stack.interfaces
+        if not 1 <= interface <= len(interfaces):
+            raise ConfigError(f"{self.name} has {len(interfaces)} interfaces, from 1 on: {interface} is none of them")
+        one = interfaces[interface - 1]
+        return Raw(self.name, lambda handle: self.stack.raw.open(one, handle=handle, rcvbuf=rcvbuf))

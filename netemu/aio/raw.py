@@ -1,0 +1,47 @@
+"""Raw sockets for coroutines: frames as bytes, or as scapy's packets."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from netemu.aio.endpoint import MessageEndpoint
+from netemu.aio.failures import send_failure
+from netemu.stack.message_sockets import RawSocket
+
+
+class Raw(MessageEndpoint):
+    """A raw socket: ``await raw.send(Ether() / IP(dst="10.0.0.2") / ICMP())``, ``packet = await raw.receive()``."""
+
+    socket: RawSocket
+
+    def __init__(self, name: str, open_socket: Any) -> None:
+        """For `netemu.aio.host.AsyncHost.raw`; ``open_socket`` gets the handle and gives the socket."""
+        self._name = name
+        super().__init__(open_socket)
+
+    async def send(self, frame: Any) -> None:
+        """Send a frame, from its Ethernet header on: bytes, or a packet of scapy's.
+
+        Raises `OSError` for one that is too long, `ConfigError` for one that is too short.
+        """
+        self._refuse_closed()
+        problem = send_failure(self.socket.send(bytes(frame)), str(self))
+        if problem is not None:
+            raise problem
+
+    async def receive(self) -> Any:
+        """The next frame that comes in, dissected by scapy; its ``time`` is the emulated one, in seconds."""
+        from scapy.layers.l2 import Ether  # noqa: PLC0415 - takes long to load
+
+        message = await self.take()
+        packet = Ether(message.data)
+        packet.time = message.time / 1_000_000_000
+        return packet
+
+    async def receive_bytes(self) -> bytes:
+        """The next frame that comes in."""
+        return (await self.take()).data
+
+    def __str__(self) -> str:
+        """Whose socket."""
+        return f"{self._name}: raw socket"
