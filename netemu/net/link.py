@@ -15,7 +15,7 @@ from netemu.net.policies import policy_of
 from netemu.net.port import Port
 from netemu.net.stats import LinkStats
 from netemu.net.transmitter import frame_sent
-from netemu.net.values import Queue, Rate
+from netemu.net.values import SLOT_LIMIT, Queue, Rate
 from netemu.net.wire_frame import WireFrames
 from netemu.timers import TimerQueue
 
@@ -81,7 +81,8 @@ class LinkDirection:
         if queue != (old.queue or Queue()) or (queue.policy is not None and rate.rate != s.rate):
             self._policy = policy_of(queue, rate.rate, self._seed)
             s.admit, s.pick, s.policy = self._policy.hooks() if self._policy is not None else (0, 0, 0)
-        s.limit, s.mtu = new.limit or 0, new.mtu or 0
+        s.limit = SLOT_LIMIT if new.limit is None and new.slot is not None else new.limit or 0
+        s.mtu = new.mtu or 0
         s.rate, s.overhead, s.cell, s.cell_overhead = rate.rate, rate.overhead, rate.cell, rate.cell_overhead
         s.rest = 0
         s.queue_limit, s.queue_limit_bytes = queue.packets, queue.bytes

@@ -78,8 +78,8 @@ class LinkOptions:
     rate: Rate | str | int | None = None
     slot: Slot | str | int | None = None
     limit: int | str | None = None
-    """Most frames that the link holds, those under way included. Without it there is no bound but the queue's; netem
-    takes 1000."""
+    """Most frames that the link holds, those under way included. Without it there is no bound but the queue's, or
+    1000 where there are slots; netem always has one, and takes 1000."""
     queue: Queue | str | int | None = None
     """What waits for a link with a rate; 1000 packets and tail drop if nothing is said."""
     mtu: int | str | None = None

@@ -7,6 +7,7 @@ from netemu.jit import Struct, i64, kernel, pointer, struct
 from netemu.net.wire_frame import copied_frame, copy_vnet, put_wire_frame, wire_frame_at, wire_pool_at
 from netemu.offload.batch import FULL, batch_at
 from netemu.offload.finish import finish, finish_job_at
+from netemu.offload.reasons import BAD_CSUM_START, BAD_TUNNEL
 from netemu.offload.stages import Finisher
 
 
@@ -19,6 +20,8 @@ class Pieces(Struct):
     pool: i64
     lost: i64
     """Pieces of the last frame for which there was no buffer."""
+    lost_all: i64
+    """Those of all frames, for whoever adds them up."""
 
 
 pieces_at = pointer(Pieces)
@@ -79,6 +82,11 @@ class Finishing:
         """``pool`` is the address of the `WirePool` that copies come from, ``accepts`` a mask of ACCEPT_..."""
         self._finisher = Finisher(accepts=accepts, judging=False, frames=64, arena_bytes=1 << 18)
         self.struct = Pieces(job=self._finisher.job.address, pool=pool)
+
+    @property
+    def refused(self) -> int:
+        """Frames whose header does not fit them."""
+        return sum(count for why, count in self._finisher.reasons.items() if BAD_CSUM_START <= why <= BAD_TUNNEL)
 
     @property
     def accepts(self) -> int:

@@ -20,6 +20,9 @@ RATE_MAX = 10**14
 """bit/s."""
 PACKETS_MAX = 1 << 31
 
+SLOT_LIMIT = 1000
+"""Most frames that a link with slots holds if nothing is said: netem's limit."""
+
 Distribution = str | tuple[int, ...]
 """The name of one of DISTRIBUTIONS, or a table of one's own: 8192ths of the jitter, in ascending order."""
 

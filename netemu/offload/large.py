@@ -10,9 +10,12 @@ from netemu.virtio.net import (
     GSO_TCPV4,
     GSO_TCPV6,
     GSO_UDP,
+    HDR_CSUM_OFFSET,
     HDR_CSUM_START,
+    HDR_FLAGS,
     HDR_GSO_SIZE,
     HDR_GSO_TYPE,
+    NEEDS_CSUM,
 )
 
 _TRANSPORT_MIN = 20
@@ -62,3 +65,13 @@ def segment_size(frame: Frame) -> i64:
     """Bytes of the longest segment of a large frame, headers included."""
     both = segments_and_headers(frame)
     return frame.len if both >> 16 == 1 else min(frame.len, (both & 0xFFFF) + load16(frame.vnet + HDR_GSO_SIZE))
+
+
+@kernel
+def csum_field(frame: Frame) -> i64:
+    """Of a frame with a header: where its unfinished checksum starts, times 65536, plus where it stands; 0: none."""
+    if load8(frame.vnet + HDR_FLAGS) & NEEDS_CSUM == 0:
+        return 0
+    start = load16(frame.vnet + HDR_CSUM_START)
+    field = start + load16(frame.vnet + HDR_CSUM_OFFSET)
+    return start << 16 | field if start > 0 and field + 2 <= min(frame.len, 0x10000) else 0
