@@ -40,7 +40,7 @@ MAY_IMPORT = {
     "device": "errors frame jit memory offload quirks virtio",  # the host: never the driver
     "driver": "checksum errors fates jit memory pages pressure quirks reasons skb virtio xdp",  # never the device
     "timers": "errors jit",
-    "net": "capture chance checksum errors frame jit offload skb stack timers",  # links and what joins them: nothing of rings
+    "net": "capture chance checksum errors frame jit offload skb stack timers",  # links: nothing of rings
     "stack": "chance checksum errors jit skb timers",  # protocols over skbs: nothing of virtio
     "samples": "",
     "aio": "errors jit net samples stack timers",  # sockets in asyncio's manner

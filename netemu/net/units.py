@@ -41,7 +41,13 @@ SIZE_UNITS = {
 }
 """Bytes in each unit of size; tc's kilobyte has 1024."""
 
-_NUMBER = re.compile(r"([+-]?(?:\d+\.?\d*|\.\d+)(?:e[+-]?\d{1,2})?)\s*([a-z%/]*)", re.IGNORECASE)
+_NUMBER = re.compile(r"([+-]?(?:\d+\.?\d*|\.\d+)(?:e[+-]?\d{1,3})?)\s*([a-z%/]*)", re.IGNORECASE)
+_UNITS = {
+    "time": "s, ms, us, ns",
+    "rate": "bit, kbit, mbit, gbit, bps, kbps, mbps, gbps",
+    "size": "b, kb, mb, gb",
+    "percentage": "%",
+}
 _LONGEST = 40
 """Characters of a text that can be a quantity."""
 
@@ -59,7 +65,8 @@ def _quantity(text: str, what: str, example: str, units: dict[str, int] | dict[s
         raise ConfigError(f"{text[:_LONGEST]!r} is no {what}, such as {example}")
     number, unit = match[1], match[2].lower()
     if unit not in units:
-        raise ConfigError(f"{text!r} is no {what}, such as {example}: no unit {unit!r}{nearest(unit, units)}")
+        hint = nearest(unit, units) or f"; units are {_UNITS[what]}"
+        raise ConfigError(f"{text!r} is no {what}, such as {example}: no unit {unit!r}{hint}")
     return Fraction(number) * units[unit]
 
 
@@ -90,13 +97,10 @@ def parse_size(value: str | float) -> int:
 
 def parse_percent(value: str | float) -> float:
     """A chance in percent, 0 to 100: of a text, with or without its sign, or of a number of percent."""
-    if isinstance(value, str):
-        number = float(_quantity(value, "percentage", '"0.5%"', {"": 1, "%": 1}))
-    else:
-        number = float(value)
+    number = _quantity(value, "percentage", '"0.5%"', {"": 1, "%": 1}) if isinstance(value, str) else value
     if not 0 <= number <= 100:
         raise ConfigError(f"a chance is from 0% to 100%, not {value!r}")
-    return number
+    return float(number)
 
 
 def parse_int(value: str | int, what: str, low: int, high: int) -> int:
