@@ -8,11 +8,12 @@ from __future__ import annotations
 import ctypes
 from dataclasses import dataclass
 
-from netemu.jit import call2, hook
+from netemu.jit import allocate, call2, hook
 from netemu.skb import Skb
+from netemu.stack.addresses import halves, parse_address
 from netemu.stack.host import Interface
 from netemu.stack.host_stack import HostStack, ReadyList
-from netemu.stack.packet import packet_at, packet_len
+from netemu.stack.packet import packet_at, packet_len, start_packet
 from netemu.stack.reasons import StackReason
 from netemu.timers import TimerQueue
 from tests.skb_kit import SkbKit
@@ -124,6 +125,38 @@ class HostBench:
     def moved(self) -> dict[str, int]:
         """The counters that are not 0."""
         return {name: value for name, value in self.stack.snmp().items() if value}
+
+    def send(
+        self,
+        target: str,
+        payload: bytes = b"",
+        *,
+        protocol: int = 17,
+        header: bytes = b"",
+        check: int = -1,
+        split: int | None = None,
+        **fields: int,
+    ) -> int:
+        """Send a packet by `Host.send`: transport ``header``, then ``payload``, in two pieces if ``split`` says where.
+
+        ``check`` is the offset of its checksum; ``fields`` are of `Packet`. What `Host.send` gives.
+        """
+        packet = self.host.packet
+        at = start_packet(packet, protocol, len(header))
+        ctypes.memmove(at, header, len(header))
+        p = packet_at(packet)
+        first = payload[:split] if split is not None else payload
+        rest = payload[len(first) :]
+        blocks = [allocate(len(part) or 1) for part in (first, rest)]
+        for block, part in zip(blocks, (first, rest), strict=True):
+            block.array[: len(part)] = bytearray(part)
+        p.payload, p.payload_len = blocks[0].address, len(first)
+        p.more, p.more_len = blocks[1].address, len(rest)
+        p.target_hi, p.target_lo = halves(parse_address(target))
+        p.check = check
+        for name, value in fields.items():
+            setattr(p, name, value)
+        return call2(self.host.send, self.host.address, packet)
 
     def know(self, address: str = "10.9.0.2", mac: bytes = PEER_MAC, interface: Interface | None = None) -> None:
         """A neighbour whose station address is known for good."""

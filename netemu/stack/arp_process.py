@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from netemu.jit import call2, entry, i64, kernel, load16be, load32be, store16be, store32be
+from netemu.jit import call2, call4, entry, i64, kernel, load16be, load32be, store16be, store32be
 from netemu.skb import skb_at, skb_header_pointer
+from netemu.stack.held import copy_held, held_at
 from netemu.stack.host import host_at, interface_at, mapped
+from netemu.stack.icmp_output import DEST_UNREACH, HOST_UNREACH
+from netemu.stack.ip_output import ETH_P_IP
 from netemu.stack.ip_state import ip_state_at
 from netemu.stack.link_output import EVERYONE, ipv4_of
+from netemu.stack.loopback import own_skb
 from netemu.stack.neighbours import (
     LOCK_TIME,
     NUD_PROBE,
@@ -19,7 +23,7 @@ from netemu.stack.neighbours import (
     neighbour_update,
     neighbours_at,
 )
-from netemu.stack.packet import packet_at, push_ethernet, start_packet
+from netemu.stack.packet import ETH_HLEN, packet_at, push_ethernet, start_packet
 from netemu.stack.routes import is_local, routes_at
 from netemu.stack.state import L4_SCRATCH, PACKET_HOST, stack_at
 from netemu.timers import timers_at
@@ -79,6 +83,21 @@ def arp_solicit(host: i64, neighbour: i64) -> i64:
 
 
 @entry
+def arp_unreachable(host: i64, held: i64, interface: i64) -> i64:
+    """Hook `Neighbours.unreachable4`: nobody has the address, the sender of a packet that waited is told.
+
+    After Linux's arp_error_report: "host unreachable", which comes back to this host's own protocols by ``lo``.
+    """
+    h = host_at(host)
+    ip = ip_state_at(h.ip)
+    copy_held(held, ip.held_room + ETH_HLEN)
+    own_skb(ip.inner, ip.held_room, ETH_HLEN + held_at(held).len, ETH_P_IP)
+    h.skb = ip.inner
+    h.input = interface
+    return call4(stack_at(h.stack).icmp_send, host, DEST_UNREACH, HOST_UNREACH, 0)
+
+
+@kernel
 def arp_announce(host: i64, interface: i64) -> i64:
     """Tell the link of the interface's own address (RFC 5227 section 2.3): a request for it, by everybody."""
     address = interface_at(interface).ipv4

@@ -58,16 +58,6 @@ HELD_SIZE = Held.dtype.itemsize
 
 
 @kernel
-def put_bytes(target: i64, packet: i64) -> None:
-    """Copy a `Packet` from its first header byte on, all of it, to where ``target`` points."""
-    p = packet_at(packet)
-    head = p.transport + p.transport_len - p.data
-    memcpy(target, p.data, head)
-    memcpy(target + head, p.payload, p.payload_len)
-    memcpy(target + head + p.payload_len, p.more, p.more_len)
-
-
-@kernel
 def _append(first: i64, at: i64, source: i64, size: i64) -> None:
     """Copy ``size`` bytes to position ``at`` of a packet whose chunks are there."""
     chunk = first
@@ -131,11 +121,8 @@ def drop_held(pool: HeldPool, address: i64) -> None:
 
 
 @kernel
-def take_held(pool: HeldPool, address: i64, target: i64) -> None:
-    """Copy a packet's bytes to where ``target`` points, and give its chunks back; its first `Held` is good till then.
-
-    Nothing of it is overwritten before the next packet is held.
-    """
+def copy_held(address: i64, target: i64) -> None:
+    """Copy a packet's bytes to where ``target`` points."""
     size = held_at(address).len
     chunk = address
     while size > 0:
@@ -144,6 +131,12 @@ def take_held(pool: HeldPool, address: i64, target: i64) -> None:
         target += some
         size -= some
         chunk = held_at(chunk).next
+
+
+@kernel
+def take_held(pool: HeldPool, address: i64, target: i64) -> None:
+    """`copy_held`, and give the chunks back; what `Held` says of the packet is good until the next one is held."""
+    copy_held(address, target)
     drop_held(pool, address)
 
 

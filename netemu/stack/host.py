@@ -31,6 +31,8 @@ OFFLOAD_CSUM = 1
 OFFLOAD_TSO4 = 2
 OFFLOAD_TSO6 = 4
 """Cut TCP segments of up to `Interface.gso_max` bytes into ones that fit."""
+OFFLOAD_USO = 8
+"""Cuts UDP (virtio's GSO_UDP_L4)."""
 
 # What a host hears of a packet that it sent (`transport_error`), from ICMP and ICMPv6 alike.
 ERROR_NET_UNREACHABLE = 1

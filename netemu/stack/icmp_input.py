@@ -1,12 +1,12 @@
 """ICMP messages for this host (RFC 792, RFC 1122 section 3.2.2): echoes answered, errors taken to who caused them.
 
-After Linux's icmp_echo and icmp_unreach. An error that says "fragmentation needed" is believed if it quotes a packet
-from an own address; it limits the path's MTU (RFC 1191), and whoever sent the packet is told.
+After Linux's icmp_echo, icmp_timestamp and icmp_unreach. An error that says "fragmentation needed" is believed if it
+quotes a packet from an own address; it limits the path's MTU (RFC 1191), and whoever sent the packet is told.
 """
 
 from __future__ import annotations
 
-from netemu.jit import call3, call5, entry, i64, kernel, load8, load16be
+from netemu.jit import call3, call5, entry, i64, kernel, load8, load16be, memcpy, store32be
 from netemu.stack.host import (
     ERROR_HOST_UNREACHABLE,
     ERROR_NET_UNREACHABLE,
@@ -26,14 +26,18 @@ from netemu.stack.icmp_output import (
     ICMP_HEADER,
     PARAMETER_PROBLEM,
     TIME_EXCEEDED,
-    icmp_reply,
+    TIMESTAMP,
+    TIMESTAMP_REPLY,
+    icmp_answer,
     skb_bytes,
 )
+from netemu.stack.ip_state import ip_state_at
 from netemu.stack.link_output import ipv4_at
 from netemu.stack.routes import MIN_PMTU, is_local, learn_mtu, routes_at
 from netemu.timers import timers_at
 
 _QUOTED_MAX = 60 + 8
+_DAY = 86_400_000
 _CODE_PROTOCOL = 2
 _CODE_PORT = 3
 _NET_CODES = (0, 6, 11)
@@ -87,6 +91,19 @@ def _take_error(host: i64, offset: i64, size: i64, kind: i64, code: i64) -> i64:
     return call5(h.transport_error, host, protocol, offset + ICMP_HEADER + header_size, error, info)
 
 
+@kernel
+def _answer_timestamp(host: i64, offset: i64) -> None:
+    """Answer with the time of day of the emulated world, ms, as received and sent (Linux's icmp_timestamp)."""
+    h = host_at(host)
+    ip = ip_state_at(h.ip)
+    message = skb_bytes(host, offset, ICMP_HEADER + 4)
+    now = timers_at(h.timers).now // 1_000_000 % _DAY
+    memcpy(ip.quote, message, ICMP_HEADER + 4)
+    store32be(ip.quote + ICMP_HEADER + 4, now)
+    store32be(ip.quote + ICMP_HEADER + 8, now)
+    icmp_answer(host, ip.quote, ICMP_HEADER + 12, TIMESTAMP_REPLY)
+
+
 @entry
 def icmp_input(host: i64, offset: i64, size: i64) -> i64:
     """Hook `Stack.icmp_input`: what follows from a message in order; 0 for an error that nobody here caused."""
@@ -95,10 +112,12 @@ def icmp_input(host: i64, offset: i64, size: i64) -> i64:
     kind = load8(head)
     code = load8(head + 1)
     if kind == ECHO:
-        icmp_reply(host, offset, size, ECHO_REPLY)
+        icmp_answer(host, skb_bytes(host, offset, size), size, ECHO_REPLY)
     elif kind == ECHO_REPLY:
         if h.ping_input != 0:
             call3(h.ping_input, host, offset, size)
+    elif kind == TIMESTAMP:
+        _answer_timestamp(host, offset)
     elif kind in (DEST_UNREACH, TIME_EXCEEDED, PARAMETER_PROBLEM):
         return _take_error(host, offset, size, kind, code)
     return 1

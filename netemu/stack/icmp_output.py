@@ -9,15 +9,14 @@ target one a second, in bursts of six.
 from __future__ import annotations
 
 from netemu.checksum import csum_fold
-from netemu.jit import entry, i64, kernel, load8, load16be, load32be, store8, store16, store32be
+from netemu.jit import call2, entry, i64, kernel, load8, load16be, load32be, store8, store16, store32be
 from netemu.skb import skb_at, skb_copy_bits, skb_header_pointer
 from netemu.stack.host import SEND_DROPPED, SENT, host_at, mapped
-from netemu.stack.ip_output import ip_route, ip_send
 from netemu.stack.ip_state import PEER_COUNT, PEER_SIZE, ip_state_at, peer_at
 from netemu.stack.link_output import ipv4_at, payload_sum
 from netemu.stack.mib import count_at, icmp_mib_at
 from netemu.stack.packet import packet_at, start_packet
-from netemu.stack.routes import BROADCAST_ROUTE, address_hash, is_local, route_at, route_lookup, routes_at
+from netemu.stack.routes import BROADCAST_ROUTE, ON_LINK, address_hash, is_local, route_at, route_lookup, routes_at
 from netemu.stack.state import IP_SCRATCH, PACKET_HOST, stack_at
 from netemu.timers import timers_at
 
@@ -29,9 +28,15 @@ SOURCE_QUENCH = 4
 REDIRECT = 5
 ECHO = 8
 TIME_EXCEEDED = 11
+TIMESTAMP = 13
+TIMESTAMP_REPLY = 14
 PARAMETER_PROBLEM = 12
 HIGHEST_TYPE = 18
+NET_UNREACH = 0
+HOST_UNREACH = 1
 FRAG_NEEDED = 4
+FRAGMENT_TIME = 1
+REDIRECT_HOST = 1
 
 QUOTE_SIZE = 576
 """Bytes of an error at most (RFC 1812 section 4.3.2.3), its IP header included."""
@@ -85,7 +90,7 @@ def icmp_push(host: i64, packet: i64) -> i64:
     store16(p.transport + 2, 0)
     store16(p.transport + 2, csum_fold(payload_sum(p, 0)) ^ 0xFFFF)
     mib = icmp_mib_at(stack_at(host_at(host).stack).icmp)
-    result = ip_send(host, packet)
+    result = call2(host_at(host).send, host, packet)
     if result == SENT:
         mib.OutMsgs += 1
         count_at(mib.out_types, kind)
@@ -126,6 +131,23 @@ def _may_be_complained_of(host: i64, iph: i64, kind: i64) -> i64:
 
 
 @kernel
+def redirect_allowed(host: i64, iph: i64, next_hop: i64) -> i64:
+    """1 if the sender of a packet, that leaves as it came in, may hear of its next hop (Linux's ip_rt_send_redirect).
+
+    It has to be on the same link itself, and hears of it as often as of errors.
+    """
+    h = host_at(host)
+    source = ipv4_at(iph + 12)
+    found = route_lookup(routes_at(h.routes), 0, source)
+    if found == 0 or next_hop == source:
+        return 0
+    route = route_at(found)
+    if route.kind != ON_LINK or route.gateway_lo != 0 or route.interface != h.input:
+        return 0
+    return _peer_allows(host, source, timers_at(h.timers).now)
+
+
+@kernel
 def icmp_send(host: i64, kind: i64, code: i64, info: i64) -> i64:
     """Tell the sender of the IPv4 packet at hand (`Host.skb`) what became of it; SENT, or SEND_... if nothing was said.
 
@@ -149,7 +171,7 @@ def icmp_send(host: i64, kind: i64, code: i64, info: i64) -> i64:
     p.target_lo = source
     if is_local(routes, 0, target) != 0:
         p.source_lo = target
-    if ip_route(host, ip.answer) != SENT:
+    if call2(h.route, host, ip.answer) != SENT:
         return SEND_DROPPED
     now = timers_at(h.timers).now
     mib = icmp_mib_at(stack.icmp)
@@ -188,14 +210,13 @@ def skb_bytes(host: i64, offset: i64, size: i64) -> i64:
 
 
 @kernel
-def icmp_reply(host: i64, offset: i64, size: i64, kind: i64) -> i64:
-    """Answer the message of ``size`` bytes at ``offset`` with its own bytes, as type ``kind``."""
+def icmp_answer(host: i64, message: i64, size: i64, kind: i64) -> i64:
+    """Answer the sender of the message at hand with the ``size`` bytes at ``message``, as type ``kind``."""
     h = host_at(host)
     skb = skb_at(h.skb)
     stack = stack_at(h.stack)
     ip = ip_state_at(h.ip)
     iph = skb_header_pointer(skb, skb.network_header, _IP_HEADER, stack.scratch + IP_SCRATCH)
-    message = skb_bytes(host, offset, size)
     at = start_packet(ip.answer, IPPROTO_ICMP, ICMP_HEADER)
     p = packet_at(ip.answer)
     store8(at, kind)

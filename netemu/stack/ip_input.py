@@ -6,15 +6,15 @@ table, groups that the host is in (224.0.0.1 always), and for routers what is to
 
 from __future__ import annotations
 
-from netemu.jit import entry, i64, kernel, load32be
+from netemu.jit import entry, i64, kernel, load8, load32be
 from netemu.skb import skb_at, skb_header_pointer
 from netemu.stack.host import host_at, mapped
+from netemu.stack.ip_forward import ip_forward
 from netemu.stack.mib import ip_mib_at
 from netemu.stack.reasons import IP_INADDRERRORS, IP_MARTIAN
 from netemu.stack.routes import BROADCAST_ROUTE, LOCAL, is_local, route_at, route_lookup, routes_at
 from netemu.stack.state import BROADCAST, IP_SCRATCH, MULTICAST, UNICAST, stack_at
 
-_HEADER = 20
 _ALL_HOSTS = 0xE0000001
 
 
@@ -29,11 +29,13 @@ def _martian(source: i64, target: i64) -> i64:
 
 
 @entry
-def ip_input(host: i64, offset: i64, size: i64, cast: i64) -> i64:  # noqa: ARG001 - what is sent on needs it
+def ip_input(host: i64, offset: i64, size: i64, cast: i64) -> i64:
     """Judge the addresses of a datagram: ``-1 - cast`` for the host's own protocols, else a verdict."""
     h = host_at(host)
     stack = stack_at(h.stack)
-    iph = skb_header_pointer(skb_at(h.skb), offset, _HEADER, stack.scratch + IP_SCRATCH)
+    skb = skb_at(h.skb)
+    scratch = stack.scratch + IP_SCRATCH
+    iph = skb_header_pointer(skb, offset, (load8(skb_header_pointer(skb, offset, 1, scratch)) & 15) * 4, scratch)
     source = load32be(iph + 12)
     target = load32be(iph + 16)
     if h.input == h.loopback:
@@ -51,5 +53,7 @@ def ip_input(host: i64, offset: i64, size: i64, cast: i64) -> i64:  # noqa: ARG0
         return -1 - UNICAST
     if kind == BROADCAST_ROUTE:
         return -1 - BROADCAST
+    if h.forwarding != 0:
+        return ip_forward(host, h, skb, iph, offset, size)
     ip_mib_at(stack.ip).InAddrErrors += 1
     return IP_INADDRERRORS

@@ -20,7 +20,8 @@ from netemu.stack.addresses import (
     parse_interface,
     parse_network,
 )
-from netemu.stack.arp_process import arp_input, arp_solicit
+from netemu.stack.arp_process import arp_announce, arp_input, arp_solicit, arp_unreachable
+from netemu.stack.fragments import ip_defrag, ip_expire
 from netemu.stack.held import HeldPackets
 from netemu.stack.host import OFFLOAD_CSUM, OFFLOAD_TSO4, OFFLOAD_TSO6, Host, Interface
 from netemu.stack.icmp_input import icmp_input
@@ -45,6 +46,7 @@ from netemu.stack.neighbours import (
     Bucket,
     Neighbour,
     Neighbours,
+    neighbour_ask,
     neighbour_create,
     neighbour_forget,
     neighbour_lookup,
@@ -52,7 +54,9 @@ from netemu.stack.neighbours import (
     neighbour_update,
 )
 from netemu.stack.packet import PacketBuffer
+from netemu.stack.reassembly import Reassembly
 from netemu.stack.route_table import RouteEntry, RouteTable
+from netemu.stack.segment import ip_cut
 from netemu.stack.state import Stack
 from netemu.stack.transport_error import transport_error
 from netemu.timers import TIMER_SIZE, Timer
@@ -97,21 +101,25 @@ class IpLayer:
         """Give ``host`` and ``stack`` what they need; ``hook_of`` gives the address of an entry point."""
         self._host = host
         self._memory: list[Any] = []
-        self._held = HeldPackets()
+        self._held, self._reassembly = HeldPackets(), Reassembly()
+        self.held = self._held.struct
+        self._reassembly.struct.expire4 = hook_of(ip_expire)
         self.routes = RouteTable()
         self._names: dict[int, str] = {}
         self._addresses: dict[int, list[InterfaceAddress]] = {}
         self._make_neighbours(hook_of)
         self.state = IpState(
-            **{name: self._packet() for name in ("forward", "fragment", "control", "answer", "released")},
+            **{name: self._packet() for name in ("forward", "fragment", "segment", "control", "answer", "released")},
             room=self._bytes(ROOM_SIZE),
             held_room=self._bytes(ROOM_SIZE),
             quote=self._bytes(QUOTE_SIZE),
             whole=self._skb(),
             inner=self._skb(),
             held=self._held.struct.address,
+            reassembly=self._reassembly.struct.address,
             peers=self._array(Peer, PEER_COUNT),
             loopback_deliver=hook_of(loopback_deliver),
+            cut=hook_of(ip_cut),
         )
         host.ip = self.state.address
         host.routes = self.routes.struct.address
@@ -120,7 +128,7 @@ class IpLayer:
         host.route, host.send = hook_of(host_route), hook_of(host_send)
         host.transport_error = hook_of(transport_error)
         stack.arp_input, stack.ip_input, stack.icmp_input = hook_of(arp_input), hook_of(ip_input), hook_of(icmp_input)
-        stack.icmp_send = hook_of(icmp_send_hook)
+        stack.icmp_send, stack.ip_defrag = hook_of(icmp_send_hook), hook_of(ip_defrag)
         self._loopback = Interface(
             host=host.address,
             mtu=LOOPBACK_MTU,
@@ -147,7 +155,9 @@ class IpLayer:
             buckets=self._array(Bucket, BUCKETS),
             first=self._neighbours.address,
             solicit4=hook_of(arp_solicit),
+            unreachable4=hook_of(arp_unreachable),
             timer=hook_of(neighbour_timer),
+            ask=hook_of(neighbour_ask),
         )
 
     def _packet(self) -> int:
@@ -301,6 +311,10 @@ class IpLayer:
         found = neighbour_lookup(self.neighbours, interface.address, hi, lo)
         found = found or neighbour_create(host, interface.address, hi, lo)
         neighbour_update(host, found, int.from_bytes(mac, "big"), NUD_PERMANENT, OVERRIDE | ADMIN)
+
+    def announce(self, interface: Interface) -> None:
+        """Tell the link of the interface's IPv4 address (gratuitous ARP)."""
+        arp_announce(self._host.address, interface.address)
 
     def flush_neighbours(self) -> None:
         """Forget all neighbours but those for good."""

@@ -19,7 +19,7 @@ from netemu.stack.host import (
     is_ipv4,
     mapped,
 )
-from netemu.stack.ip_fragment import ip_fragment
+from netemu.stack.ip_state import ip_state_at
 from netemu.stack.link_output import ipv4_of, link_output, set_checksum
 from netemu.stack.mib import ip_ext_mib_at, ip_mib_at
 from netemu.stack.packet import Packet, packet_at
@@ -33,6 +33,7 @@ from netemu.stack.routes import (
     route_lookup_by,
     routes_at,
 )
+from netemu.stack.segment import GSO_ECN, GSO_TCPV4
 from netemu.stack.state import BROADCAST, MULTICAST, UNICAST, stack_at
 from netemu.timers import timers_at
 
@@ -40,8 +41,6 @@ ETH_P_IP = 0x0800
 IP_HEADER = 20
 IP_DF = 0x4000
 DEFAULT_TTL = 64
-GSO_TCPV4 = 1
-GSO_ECN = 0x80
 _TCP_FLAGS = 13
 _CWR = 0x80
 _LIMITED_BROADCAST = 0xFFFFFFFF
@@ -150,7 +149,7 @@ def count_out(host: i64, cast: i64, octets: i64, segments: i64) -> None:
 
 @kernel
 def _segments(p: Packet) -> i64:
-    """Packets that the device makes of this one; 0: it has to be made smaller first. Sets ``gso_type``."""
+    """Packets that this one becomes; negative: the device does not cut it. Sets ``gso_type``."""
     payload = p.payload_len + p.more_len
     if p.gso_size == 0 or payload <= p.gso_size:
         p.gso_size = 0
@@ -160,9 +159,10 @@ def _segments(p: Packet) -> i64:
     if load8(p.transport + _TCP_FLAGS) & _CWR:
         p.gso_type |= GSO_ECN
     interface = interface_at(p.interface)
+    count = (payload + p.gso_size - 1) // p.gso_size
     if interface.offloads & OFFLOAD_TSO4 == 0 or IP_HEADER + p.transport_len + payload > interface.gso_max:
-        return 0
-    return (payload + p.gso_size - 1) // p.gso_size
+        return -count
+    return count
 
 
 @kernel
@@ -179,7 +179,7 @@ def ip_send(host: i64, packet: i64) -> i64:
     if dont_fragment != 0 and mtu_locked(routes_at(h.routes), 0, p.target_lo, timers_at(h.timers).now) != 0:
         dont_fragment = 0
     segments = _segments(p)
-    if size > 0xFFFF or segments == 0:
+    if size > 0xFFFF:
         mib.OutDiscards += 1
         return SEND_DROPPED
     cut = 1 if p.gso_size == 0 and size > p.path_mtu else 0
@@ -187,10 +187,12 @@ def ip_send(host: i64, packet: i64) -> i64:
         mib.FragFails += 1
         return SEND_TOO_BIG
     mib.OutRequests += 1
-    push_ipv4(host, p, segments, dont_fragment)
-    set_checksum(p, interface, pseudo_v4(p.data, p.protocol), cut)
-    count_out(host, p.cast, size, segments)
-    result = ip_fragment(host, packet, p.path_mtu) if cut != 0 else link_output(host, packet)
+    push_ipv4(host, p, abs(segments), dont_fragment)
+    count_out(host, p.cast, size, abs(segments))
+    if segments > 0:
+        set_checksum(p, interface, pseudo_v4(p.data, p.protocol), cut)
+    too_long = cut != 0 or segments < 0
+    result = call2(ip_state_at(h.ip).cut, host, packet) if too_long else link_output(host, packet)
     if result == SEND_DROPPED:
         mib.OutDiscards += 1
     return result

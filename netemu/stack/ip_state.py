@@ -17,7 +17,9 @@ class IpState(Struct):
     forward: i64
     """A `netemu.stack.packet.Packet` for what is sent on."""
     fragment: i64
-    """One for a fragment, or a segment, of another packet."""
+    """One for a fragment of another packet."""
+    segment: i64
+    """One for a segment of another packet."""
     control: i64
     """One for ARP."""
     answer: i64
@@ -30,6 +32,8 @@ class IpState(Struct):
     """The same for a packet that waited (`netemu.stack.held`), and for one to an own address."""
     quote: i64
     """Bytes that an ICMP error quotes."""
+    reassembly: i64
+    """Address of the `netemu.stack.reassembly.ReassemblyPool`."""
     whole: i64
     """An `netemu.skb.Skb` for a reassembled datagram."""
     inner: i64
@@ -40,6 +44,8 @@ class IpState(Struct):
     """Address of PEER_COUNT `Peer` structs: to whom ICMP errors went lately."""
     loopback_deliver: i64
     """Hook of the event in which a packet to an own address comes back in."""
+    cut: i64
+    """Hook ``(host, packet)`` for one that is too long as it is: `netemu.stack.segment.ip_cut`."""
     icmp_tokens: i64
     """ICMP errors that may be sent at once, times 10^9."""
     icmp_stamp: i64

@@ -9,7 +9,7 @@ from __future__ import annotations
 from netemu.checksum import csum_fold, csum_partial, csum_swap, length_sum
 from netemu.jit import call2, i64, kernel, load32be, store16
 from netemu.stack.host import OFFLOAD_CSUM, SEND_DROPPED, SENT, Interface, host_at, interface_at, is_ipv4
-from netemu.stack.neighbours import neighbour_resolve
+from netemu.stack.neighbours import WAITS, neighbour_resolve
 from netemu.stack.packet import Packet, packet_at, push_ethernet
 from netemu.stack.state import BROADCAST, MULTICAST
 
@@ -17,8 +17,6 @@ EVERYONE = 0xFFFFFFFFFFFF
 _GROUP4 = 0x01005E000000
 _GROUP6 = 0x333300000000
 _UDP = 17
-
-WAITS = -1
 
 
 @kernel

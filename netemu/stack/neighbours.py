@@ -14,7 +14,7 @@ drawn anew every five minutes between half and one and a half times 30 s, by the
 from __future__ import annotations
 
 from netemu.chance import next_random
-from netemu.jit import Struct, call2, call3, entry, i64, kernel, pointer, struct
+from netemu.jit import Struct, call2, call3, call5, entry, i64, kernel, pointer, struct
 from netemu.stack.held import CHUNK_SIZE, drop_held, held_at, held_pool_at, hold_packet, take_held, unfold
 from netemu.stack.host import Host, host_at, interface_at, is_ipv4
 from netemu.stack.ip_state import ip_state_at
@@ -63,6 +63,10 @@ GC_THRESHOLD = 128
 NEIGHBOUR_COUNT = 1024
 """gc_thresh3: no more entries than that."""
 BUCKETS = 256
+
+# In place of a station address.
+WAITS = -1
+DROPPED = -2
 
 
 @struct
@@ -117,6 +121,8 @@ class Neighbours(Struct):
     """Hooks ``(host, held packet, interface)``: tell the sender of a packet that there is no such neighbour."""
     timer: i64
     """Hook `neighbour_timer`."""
+    ask: i64
+    """Hook `neighbour_ask`, apart because few packets need it."""
     # Counters, by the names of /proc/net/stat/arp_cache.
     allocs: i64
     destroys: i64
@@ -370,12 +376,9 @@ def _wait(host: i64, table: Neighbours, n: Neighbour, packet: i64) -> i64:
     return 1
 
 
-@kernel
-def neighbour_resolve(host: i64, interface: i64, hi: i64, lo: i64, packet: i64) -> i64:
-    """Station address of a neighbour to send a `Packet` to now; -1: the packet waits, -2: it was dropped.
-
-    ``packet`` is complete from its IP header on. After Linux's neigh_resolve_output and __neigh_event_send.
-    """
+@entry
+def neighbour_ask(host: i64, interface: i64, hi: i64, lo: i64, packet: i64) -> i64:
+    """Hook `Neighbours.ask`: `neighbour_resolve` of one that is not known to be there. After __neigh_event_send."""
     h = host_at(host)
     table = neighbours_at(h.neighbours)
     now = timers_at(h.timers).now
@@ -383,13 +386,9 @@ def neighbour_resolve(host: i64, interface: i64, hi: i64, lo: i64, packet: i64) 
     if address == 0:
         address = neighbour_create(host, interface, hi, lo)
         if address == 0:
-            return -2
+            return DROPPED
     n = neighbour_at(address)
     n.used = now
-    if packet_at(packet).confirm != 0:
-        n.confirmed = now
-    if n.state & (NUD_CONNECTED | NUD_DELAY | NUD_PROBE):
-        return n.mac
     if n.state == NUD_STALE:
         n.state = NUD_DELAY
         n.updated = now
@@ -402,7 +401,26 @@ def neighbour_resolve(host: i64, interface: i64, hi: i64, lo: i64, packet: i64) 
         n.probes = 0
         timer_start(timers_at(h.timers), n.timer, now + RETRANS)
         _probe(host, table, address)
-    return -1 if waits != 0 else -2
+    return WAITS if waits != 0 else DROPPED
+
+
+@kernel
+def neighbour_resolve(host: i64, interface: i64, hi: i64, lo: i64, packet: i64) -> i64:
+    """Station address of a neighbour to send a `Packet` to now; WAITS or DROPPED if there is none yet.
+
+    ``packet`` is complete from its IP header on. After Linux's neigh_resolve_output.
+    """
+    h = host_at(host)
+    table = neighbours_at(h.neighbours)
+    address = neighbour_lookup(table, interface, hi, lo)
+    if address != 0:
+        n = neighbour_at(address)
+        if packet_at(packet).confirm != 0:
+            n.confirmed = timers_at(h.timers).now
+        if n.state & (NUD_CONNECTED | NUD_DELAY | NUD_PROBE):
+            n.used = timers_at(h.timers).now
+            return n.mac
+    return call5(table.ask, host, interface, hi, lo, packet)
 
 
 @kernel

@@ -40,6 +40,7 @@ class StackReason(IntEnum):
     IP_OUTDISCARDS = 25
     FRAG_REFUSED = 26
     SOCKET_RCVBUFF = 27
+    DUP_FRAG = 28
 
     @property
     def key(self) -> str:
@@ -81,6 +82,7 @@ _WORDS = {
     StackReason.IP_OUTDISCARDS: "dropped: no room at the interface it was to leave by",
     StackReason.FRAG_REFUSED: "dropped: a fragment that does not fit the others, or has no room",
     StackReason.SOCKET_RCVBUFF: "dropped: the socket's receive queue is full",
+    StackReason.DUP_FRAG: "dropped: a fragment that is there already",
 }
 
 REASON_COUNT = len(StackReason)
@@ -114,6 +116,7 @@ PKT_TOO_BIG = int(StackReason.PKT_TOO_BIG)
 IP_OUTDISCARDS = int(StackReason.IP_OUTDISCARDS)
 FRAG_REFUSED = int(StackReason.FRAG_REFUSED)
 SOCKET_RCVBUFF = int(StackReason.SOCKET_RCVBUFF)
+DUP_FRAG = int(StackReason.DUP_FRAG)
 
 
 def reason_words(verdict: int) -> str:
