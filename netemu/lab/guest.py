@@ -6,11 +6,13 @@ from collections.abc import Iterable
 from typing import Literal
 
 from netemu import engine
+from netemu.aio.host import AsyncHost
+from netemu.aio.names import Names
 from netemu.driver.eras import DEFAULT_ERA
 from netemu.driver.netdev import NETIF_F_HW_CSUM, NETIF_F_TSO, NETIF_F_TSO6
 from netemu.engine.state import WAIT_A_TURN
 from netemu.errors import ConfigError
-from netemu.jit import hook, load_together
+from netemu.jit import hook
 from netemu.lab.cpu import Cpu
 from netemu.lab.guest_node import (
     PS_PER_NS,
@@ -21,6 +23,7 @@ from netemu.lab.guest_node import (
     guest_softirq,
     guest_xmit,
 )
+from netemu.net.adapt import Adapter
 from netemu.net.port import Port
 from netemu.net.world import World
 from netemu.nic import Nic
@@ -44,7 +47,7 @@ _HANDED_DOWN = {NETIF_F_HW_CSUM: OFFLOAD_CSUM, NETIF_F_TSO: OFFLOAD_TSO4, NETIF_
 _FOREVER = 1 << 62
 
 
-class Guest:
+class Guest(AsyncHost):
     """One guest of a lab.
 
     ``nic`` is its card (`netemu.nic.Nic`: rings, driver, ethtool counters), ``stack`` its protocols
@@ -55,6 +58,7 @@ class Guest:
         self,
         name: str,
         world: World,
+        names: Names,
         *,
         mac: bytes | str,
         seed: int,
@@ -77,7 +81,7 @@ class Guest:
         """Make a guest whose card is up; `netemu.lab.Lab.guest` says what the arguments mean."""
         if offloads not in OFFLOADS:
             raise ConfigError(f"offloads are {', '.join(OFFLOADS)}, not {offloads!r}")
-        self.name = name
+        super().__init__(name, HostStack(world.timers.struct, world.ready, seed=seed), names)
         station = mac_address(mac)
         offered = OFFLOADS[offloads]
         self.nic = Nic(
@@ -98,14 +102,13 @@ class Guest:
             pressure=pressure,
             quirks=quirks,
         )
-        load_together(guest_receive, guest_softirq, guest_xmit, guest_kick, guest_calls)
-        self.stack = HostStack(world.timers.struct, world.ready, seed=seed)
         self.node = self._make_node(world, cpu or Cpu())
         self.port = Port(node=self.node.address, receive=hook(guest_receive))
         self.node.port = self.port.address
         self.interface = self.stack.add_interface(
             station, hook(guest_xmit), self.node.address, mtu=mtu, offloads=self._offloads()
         )
+        self.adapter = Adapter(world.wires, self.port, self.nic.accepts)
         self.nic.engine.deliver, self.nic.engine.stack = self.stack.deliver, self.interface.address
 
     def _make_node(self, world: World, cpu: Cpu) -> GuestNode:

@@ -1,0 +1,243 @@
+"""`Lab`: guests, routers and switches, the links between them, one clock, and a loop for programs that use them.
+
+Theory of operation
+-------------------
+A lab is a `netemu.net.world.World` (everything that happens without Python, in emulated time) and an asyncio event loop
+whose time is that world's (`netemu.aio.loop.EmulatedLoop`). What is built belongs to the lab under a name. `run` runs a
+coroutine until it is done; whatever it waits for happens meanwhile.
+
+Everything that is left to chance has a seed made of the lab's and of a name, so that a lab does the same each time, and
+adding a link does not change what happens on another.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import zlib
+from collections.abc import Callable, Coroutine, Iterable
+from types import TracebackType
+from typing import Any, Self, TypeVar
+
+from netemu.aio.loop import EmulatedLoop
+from netemu.aio.names import Names
+from netemu.driver.eras import DEFAULT_ERA
+from netemu.errors import ConfigError
+from netemu.lab.captures import LabCapture, capture_guest, capture_port, capture_ring
+from netemu.lab.cpu import Cpu
+from netemu.lab.guest import Guest, Offloads
+from netemu.lab.kernels import load_kernels
+from netemu.lab.router import Router
+from netemu.lab.wires import LabLink, LabSwitch
+from netemu.net.options import LinkOptions
+from netemu.net.port import Port
+from netemu.net.units import parse_time
+from netemu.net.world import World
+from netemu.nic.control import Settings
+from netemu.offer import Mode, RingKind, RssOptions
+from netemu.xdp import XdpProgram
+
+T = TypeVar("T")
+
+
+def default_of(gateway: str) -> str:
+    """The destination of a default route by a gateway: all addresses of its version."""
+    return "::/0" if ":" in gateway else "0.0.0.0/0"
+
+
+Node = Guest | Router | LabSwitch
+_MAC = 0x02_00_00_00_00_00
+"""Addresses of a lab's own making are local ones (IEEE 802), counted up."""
+
+
+class Lab:
+    """A lab; a context manager that finishes its captures at the end."""
+
+    def __init__(self, seed: int = 1, *, realtime: bool = False) -> None:
+        """An empty lab at time 0. ``realtime`` ties its clock to that on the wall, as whatever is real needs it."""
+        self.seed = seed
+        self.world = World()
+        load_kernels()
+        self.loop = EmulatedLoop(self.world, realtime=realtime)
+        self.names = Names()
+        self.nodes: dict[str, Node] = {}
+        self.links: dict[str, LabLink] = {}
+        self.captures: list[LabCapture] = []
+        self._macs = 0
+
+    @property
+    def now(self) -> int:
+        """Emulated time, ns."""
+        return self.world.now
+
+    def seed_of(self, name: str) -> int:
+        """The seed of whatever has a name."""
+        return zlib.crc32(f"{self.seed}/{name}".encode())
+
+    def guest(
+        self,
+        name: str,
+        ip: str | Iterable[str] = (),
+        *,
+        gateway: str | None = None,
+        mac: bytes | str | None = None,
+        mode: Mode = "mergeable",
+        ring: RingKind = "split",
+        queue_size: int = 256,
+        queues: int = 1,
+        driver: str = DEFAULT_ERA,
+        features: str = "",
+        offloads: Offloads = "on",
+        mtu: int = 1500,
+        rss: RssOptions | str | None = None,
+        settings: Settings = Settings(),  # noqa: B008 - it cannot be changed
+        gro: bool = False,
+        xdp: XdpProgram | None = None,
+        pressure: Iterable[str] = (),
+        quirks: Iterable[str] = (),
+        cpu: Cpu | None = None,
+    ) -> Guest:
+        """Add a guest with addresses like "10.0.0.1/24" and "2001:db8::1/64", and a default route by ``gateway``.
+
+        ``offloads`` says what its protocols leave to the card. The rest is its card's, as `netemu.nic.Nic` has it; its
+        processor is ``cpu``. Raises `ConfigError` for what cannot be.
+        """
+        guest = Guest(
+            self._free(name),
+            self.world,
+            self.names,
+            mac=mac or self._next_mac(),
+            seed=self.seed_of(name),
+            mode=mode,
+            ring=ring,
+            queue_size=queue_size,
+            queues=queues,
+            driver=driver,
+            features=features,
+            offloads=offloads,
+            mtu=mtu,
+            rss=rss,
+            settings=settings,
+            gro=gro,
+            xdp=xdp,
+            pressure=pressure,
+            quirks=quirks,
+            cpu=cpu,
+        )
+        for address in [ip] if isinstance(ip, str) else ip:
+            guest.stack.add_address(guest.interface, address)
+        if gateway is not None:
+            guest.stack.add_route(default_of(gateway), via=gateway)
+        self._add(name, guest)
+        return guest
+
+    def router(self, name: str, addresses: Iterable[str | Iterable[str]] = (), *, mtu: int = 1500) -> Router:
+        """Add a router with a port for each of ``addresses``, "10.0.0.254/24" or several of them."""
+        router = Router(self._free(name), self.world, self.names, seed=self.seed_of(name))
+        for each in addresses:
+            router.add_port(self._next_mac(), [each] if isinstance(each, str) else each, mtu=mtu)
+        self._add(name, router)
+        return router
+
+    def switch(self, name: str) -> LabSwitch:
+        """Add a learning switch, which has a port for each link that is plugged in."""
+        switch = LabSwitch(self._free(name), self.world)
+        self.nodes[name] = switch
+        return switch
+
+    def link(self, a: Node | Port, b: Node | Port, netem: str = "", *, name: str = "", **options: Any) -> LabLink:
+        """Join two nodes, each with the next port that is free, or two ports.
+
+        ``netem`` has words as ``tc qdisc ... netem`` takes them, ``options`` those of `LinkOptions`; both directions
+        are alike until one is set otherwise (`Link.forward`, `Link.backward`). The link is called ``name``, or after
+        what it joins: "a-b". Raises `ConfigError` where no port is free.
+        """
+        title = name or f"{self._name_of(a)}-{self._name_of(b)}"
+        if title in self.links:
+            raise ConfigError(f"there is a link {title!r} already: give this one a name of its own")
+        ends = self.port_of(a), self.port_of(b)
+        link = LabLink(title, self.world, ends, LinkOptions.of(netem, **options), seed=self.seed_of(title))
+        self.links[title] = link
+        return link
+
+    def port_of(self, node: Node | Port) -> Port:
+        """The next free port of a node; raises `ConfigError` if all are plugged in."""
+        if isinstance(node, Port):
+            return node
+        if isinstance(node, LabSwitch):
+            return node.add_port()
+        ports = [node.port] if isinstance(node, Guest) else node.ports
+        for port in ports:
+            if not port.link:
+                return port
+        raise ConfigError(f"{node.name} has no free port: {len(ports)} of {len(ports)} are plugged in")
+
+    def capture(
+        self, at: Node | LabLink | Port, path: str | os.PathLike[str], *, ring: bool = False, raw: bool = False
+    ) -> LabCapture:
+        """Write what passes at a guest, at a link (where its first end is) or at a port, from now on.
+
+        At a guest: what tcpdump in it shows, or with ``ring`` what lies in the rings of its card. Elsewhere: frames as
+        the wire has them, or with ``raw`` as they travel inside an emulator, unfinished. The file is complete when
+        the lab is closed.
+        """
+        if isinstance(at, Guest):
+            capture = capture_ring(self.world, at, path) if ring else capture_guest(self.world, at, path)
+        else:
+            port = at.ports[0] if isinstance(at, LabLink) else self.port_of(at)
+            capture = capture_port(self.world, port, path, self._name_of(at), raw=raw)
+        self.captures.append(capture)
+        return capture
+
+    def at(self, when: str | float, what: Callable[..., object], *arguments: Any) -> None:
+        """Call ``what`` when the emulated time is ``when``: "5s", or a number of seconds."""
+        seconds = parse_time(when) / 1e9 if isinstance(when, str) else when
+        self.loop.call_at(seconds, what, *arguments)
+
+    def run(self, main: Coroutine[Any, Any, T]) -> T:
+        """Run a coroutine until it is done; emulated time goes by as it waits. Its value."""
+        asyncio.set_event_loop(self.loop)
+        try:
+            return self.loop.run_until_complete(main)
+        finally:
+            asyncio.set_event_loop(None)
+
+    def close(self) -> None:
+        """Finish the captures, and end the loop."""
+        for capture in self.captures:
+            capture.finish()
+        self.captures.clear()
+        self.loop.close()
+
+    def __enter__(self) -> Self:
+        """Return the lab itself."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        """Close it."""
+        self.close()
+
+    def _add(self, name: str, node: Guest | Router) -> None:
+        self.nodes[name] = node
+        self.names.add(name, lambda: node.addresses)
+
+    def _free(self, name: str) -> str:
+        if name in self.nodes:
+            raise ConfigError(f"there is a {type(self.nodes[name]).__name__.lower()} {name!r} already")
+        return name
+
+    def _name_of(self, what: Node | LabLink | Port) -> str:
+        if not isinstance(what, Port):
+            return what.name
+        for name, node in self.nodes.items():
+            ports = [node.port] if isinstance(node, Guest) else list(node.ports)
+            for number, port in enumerate(ports):
+                if port.address == what.address:
+                    return f"{name}.{number}"
+        return "port"
+
+    def _next_mac(self) -> bytes:
+        self._macs += 1
+        return (_MAC + self._macs).to_bytes(6, "big")
