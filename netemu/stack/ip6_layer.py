@@ -111,7 +111,7 @@ class Ip6Layer:
         self._host, self._stack = host, stack
         self._memory: list[Any] = []
         self._addresses: StructArray[Ip6Address] = array_of(Ip6Address, ADDRESSES_MAX)
-        self._interfaces: StructArray[Ip6Interface] = array_of(Ip6Interface, room)
+        self._interfaces: StructArray[Ip6Interface] = array_of(Ip6Interface, room + 1)
         self._routers: StructArray[Ip6Router] = array_of(Ip6Router, ROUTERS_MAX)
         self._prefixes: StructArray[Ip6Prefix] = array_of(Ip6Prefix, PREFIXES_MAX)
         self._add_timers(self._addresses, hook_of(address_timer))
@@ -176,14 +176,14 @@ class Ip6Layer:
 
     def _of(self, interface: Interface) -> Ip6Interface:
         """What IPv6 knows of an interface; raises `ConfigError` if it is not switched on there."""
-        own = self._interfaces[interface.index - 1]
+        own = self._interfaces[interface.index]
         if not own.enabled:
             raise ConfigError(f"IPv6 is not switched on on interface {interface.index}")
         return own
 
     def enabled(self, interface: Interface) -> bool:
         """Whether IPv6 is switched on on an interface."""
-        return bool(self._interfaces[interface.index - 1].enabled)
+        return bool(self._interfaces[interface.index].enabled)
 
     def enable(
         self,
@@ -202,7 +202,7 @@ class Ip6Layer:
         """
         if interface.mtu < MIN_MTU:
             raise ConfigError(f"IPv6 needs an MTU of {MIN_MTU} or more, not {interface.mtu}")
-        own = self._interfaces[interface.index - 1]
+        own = self._interfaces[interface.index]
         if own.enabled:
             raise ConfigError(f"IPv6 is switched on on interface {interface.index} already")
         own.interface, own.enabled = interface.address, 1

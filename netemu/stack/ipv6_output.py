@@ -125,7 +125,7 @@ def _send(host: i64, packet: i64) -> i64:
             mib.OutNoRoutes += 1
             return found
     if p.hop_limit == 0:
-        told = interface_ip6(h, p.interface).hop_limit if p.interface != h.loopback else 0
+        told = interface_ip6(h, p.interface).hop_limit
         p.hop_limit = 1 if p.cast == MULTICAST else told if told != 0 else DEFAULT_HOP_LIMIT
     size = HEADER6 + p.transport_len + p.payload_len + p.more_len
     if _set_gso(p, size) == 0 or size > _LONGEST:

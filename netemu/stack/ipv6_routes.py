@@ -52,8 +52,8 @@ def _only_interface(host: Host) -> i64:
     ip6 = ip6_at(host.ip6)
     found = 0
     for n in range(host.interface_count):
-        own = ip6_interface_at(ip6.interfaces + n * IP6_INTERFACE_SIZE)
-        if own.enabled != 0 and own.interface != host.loopback:
+        own = ip6_interface_at(ip6.interfaces + (n + 1) * IP6_INTERFACE_SIZE)
+        if own.enabled != 0:
             if found != 0:
                 return 0
             found = own.interface
@@ -147,7 +147,10 @@ def _own_target(host: Host, p: Packet) -> i64:
     """1 if a packet's target is the host itself."""
     if p.target_hi == 0 and p.target_lo == LOOPBACK_LO:
         return 1
-    return is_assigned6(own_address6(host, p.interface, p.target_hi, p.target_lo))
+    interface = p.interface
+    if interface == 0 and is_link_local6(p.target_hi) != 0:
+        interface = _only_interface(host)
+    return is_assigned6(own_address6(host, interface, p.target_hi, p.target_lo))
 
 
 @kernel

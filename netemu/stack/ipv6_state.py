@@ -145,7 +145,7 @@ class Ip6(Struct):
     """Address of ADDRESSES_MAX `Ip6Address` structs, of which the first ``address_count`` may be in use."""
     address_count: i64
     interfaces: i64
-    """Address of one `Ip6Interface` per interface of the host, in their order."""
+    """Address of one `Ip6Interface` per interface of the host, by index; ``lo`` has index 0."""
     routers: i64
     prefixes: i64
     groups: i64
@@ -189,4 +189,4 @@ IP6_GROUP_SIZE = Ip6Group.dtype.itemsize
 def interface_ip6(host: Host, interface: i64) -> Ip6Interface:
     """What IPv6 knows of the `Interface` at an address."""
     index = interface_at(interface).index
-    return ip6_interface_at(ip6_at(host.ip6).interfaces + (index - 1) * IP6_INTERFACE_SIZE)
+    return ip6_interface_at(ip6_at(host.ip6).interfaces + index * IP6_INTERFACE_SIZE)

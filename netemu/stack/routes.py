@@ -13,6 +13,7 @@ buckets of a few; a bucket that is full forgets what expires first.
 from __future__ import annotations
 
 from netemu.jit import Struct, i64, kernel, pointer, struct
+from netemu.stack.host import is_ipv4
 
 # What a route leads to, as Linux's RTN_....
 LOCAL = 1
@@ -117,8 +118,12 @@ def address_hash(hi: i64, lo: i64) -> i64:
 def _search(routes: Routes, hi: i64, lo: i64, interface: i64) -> i64:
     """Address of the longest matching `Route`, out of ``interface`` if that is not 0; 0: none."""
     at = routes.table
+    v4 = is_ipv4(hi, lo)
     for _ in range(routes.count):
         route = route_at(at)
+        # A short prefix of IPv6, ::/0 say, has all mapped addresses in it, and is not meant for them.
+        if v4 != 0 and route.mask_lo == 0:
+            break
         if (
             (hi & route.mask_hi) == route.hi
             and (lo & route.mask_lo) == route.lo
