@@ -13,7 +13,6 @@ from netemu.stack.icmpv6_output import (
     PACKET_TOO_BIG,
     PARAMETER_PROBLEM,
     REDIRECT,
-    TIME_EXCEEDED,
     send_message,
     start_message,
 )
@@ -21,7 +20,6 @@ from netemu.stack.ip_state import ip_state_at
 from netemu.stack.ipv6 import PROBLEM_OPTION
 from netemu.stack.ipv6_addresses import is_assigned6, is_link_local6, is_multicast6, own_address6
 from netemu.stack.ipv6_header import HEADER6
-from netemu.stack.ipv6_reassembly import slot_at
 from netemu.stack.ipv6_state import MIN_MTU, OUTGOING, ip6_at
 from netemu.stack.mib import icmp_mib_at
 from netemu.stack.packet import packet_at
@@ -119,7 +117,7 @@ def send_error6(host: i64, kind: i64, code: i64, info: i64) -> i64:
     p.target_hi, p.target_lo = source_hi, source_lo
     if is_assigned6(own_address6(h, h.input, target_hi, target_lo)) != 0:
         p.source_hi, p.source_lo = target_hi, target_lo
-    if is_link_local6(source_hi) != 0:
+    if is_link_local6(source_hi) != 0 and h.input != h.loopback:
         p.interface = h.input
     payload_of_skb(p, skb, offset, min(skb.len - offset, QUOTE_MAX), ip6_at(h.ip6).scratch + OUTGOING)
     return send_message(host, h, packet)
@@ -170,24 +168,3 @@ def ip6_problem(host: i64, offset: i64, at: i64, size: i64, code: i64) -> i64:
             return 0
         pointer += found
     return send_error6(host, PARAMETER_PROBLEM, code, pointer)
-
-
-@entry
-def reassembly_given_up(host: i64, slot_address: i64) -> i64:
-    """The hook `netemu.stack.ipv6_reassembly.Reassembly.give_up`: a packet's other fragments did not come in time."""
-    h = host_at(host)
-    slot = slot_at(slot_address)
-    if is_multicast6(slot.target_hi) != 0 or _allowed(h, slot.source_hi, slot.source_lo) == 0:
-        return 0
-    packet = ip_state_at(h.ip).answer
-    start_message(packet, TIME_EXCEEDED, CODE_REASSEMBLY, 0, HEADER)
-    p = packet_at(packet)
-    p.target_hi, p.target_lo = slot.source_hi, slot.source_lo
-    p.source_hi, p.source_lo = slot.target_hi, slot.target_lo
-    if is_link_local6(slot.source_hi) != 0:
-        p.interface = slot.interface
-    p.payload = slot.headers
-    p.payload_len = min(slot.headers_len, QUOTE_MAX)
-    p.more = slot.data
-    p.more_len = min(slot.first_len, QUOTE_MAX - p.payload_len)
-    return send_message(host, h, packet)

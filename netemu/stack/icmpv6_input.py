@@ -79,7 +79,7 @@ def _echo(host: i64, h: Host, hdr: i64, offset: i64, size: i64) -> i64:
     hi, lo = load64be(hdr + _TARGET), load64be(hdr + _TARGET + 8)
     if is_assigned6(own_address6(h, h.input, hi, lo)) != 0:
         p.source_hi, p.source_lo = hi, lo
-    if is_link_local6(p.target_hi) != 0 or load8(hdr + _TARGET) == 0xFF:
+    if (is_link_local6(p.target_hi) != 0 or load8(hdr + _TARGET) == 0xFF) and h.input != h.loopback:
         p.interface = h.input
     p.traffic_class = (load8(hdr) & 15) << 4 | load8(hdr + 1) >> 4
     payload_of_skb(p, skb, offset + HEADER, size - HEADER, ip.room)

@@ -10,11 +10,11 @@ from typing import Any
 from netemu.chance import next_random
 from netemu.errors import ConfigError
 from netemu.jit import StructArray, allocate, array_of
-from netemu.skb import MAX_SKB_FRAGS, Frag, Skb
 from netemu.stack.addresses import from_halves, halves, parse_address
 from netemu.stack.host import Host, Interface
-from netemu.stack.icmpv6_error import icmp6_send, ip6_problem, reassembly_given_up
+from netemu.stack.icmpv6_error import icmp6_send, ip6_problem
 from netemu.stack.icmpv6_input import icmp6_input
+from netemu.stack.ip_state import ip_state_at
 from netemu.stack.ipv6_addresses import (
     LINK_LOCAL_HI,
     free_address6,
@@ -24,18 +24,9 @@ from netemu.stack.ipv6_addresses import (
     own_address6,
 )
 from netemu.stack.ipv6_detection import INITIAL_ADVERTISEMENTS, address_timer, start_detection
+from netemu.stack.ipv6_fragments import ip6_expire, ip6_fragment
 from netemu.stack.ipv6_input import ip6_input
 from netemu.stack.ipv6_output import ip6_output
-from netemu.stack.ipv6_reassembly import (
-    DATA_ROOM,
-    HEADERS_ROOM,
-    MAP_SIZE,
-    SLOTS,
-    Reassembly,
-    Slot,
-    ip6_fragment,
-    reassembly_expired,
-)
 from netemu.stack.ipv6_routes import ip6_route
 from netemu.stack.ipv6_state import (
     ADDRESSES_MAX,
@@ -62,6 +53,7 @@ from netemu.stack.ndp import solicit6
 from netemu.stack.ndp_routers import BETWEEN_ADVERTISEMENTS, interface_id, router_timer
 from netemu.stack.neighbours import Neighbours
 from netemu.stack.packet import PacketBuffer
+from netemu.stack.reassembly import pool_at
 from netemu.stack.state import Stack
 from netemu.timers import NEVER, STOPPED, TIMER_SIZE, Timer, timer_start, timers_at
 
@@ -128,7 +120,6 @@ class Ip6Layer:
             output=hook_of(ip6_output),
             message=self._message.address,
             scratch=self._bytes(SCRATCH_SIZE),
-            reassembly=self._reassembly(hook_of),
         )
         host.ip6 = self.state.address
         host.route6, host.send6 = hook_of(ip6_route), self.state.output
@@ -136,6 +127,7 @@ class Ip6Layer:
         stack.icmp6_input, stack.icmp6_send = hook_of(icmp6_input), hook_of(icmp6_send)
         stack.ip6_fragment, stack.ip6_problem = hook_of(ip6_fragment), hook_of(ip6_problem)
         stack.ip6_input = hook_of(ip6_input)
+        pool_at(ip_state_at(host.ip).reassembly).expire6 = hook_of(ip6_expire)
 
     def _array(self, cls: type[Any], count: int) -> int:
         array: StructArray[Any] = array_of(cls, count)
@@ -156,23 +148,6 @@ class Ip6Layer:
             timer.due = timer.queued = STOPPED
             timer.hook, timer.a = hooked, structs.address + number * size
             structs[number].timer = timers.address + number * TIMER_SIZE
-
-    def _reassembly(self, hook_of: Callable[[Callable[..., Any]], int]) -> int:
-        """The slots for fragments, with their memory."""
-        slots: StructArray[Slot] = array_of(Slot, SLOTS)
-        self._add_timers(slots, hook_of(reassembly_expired))
-        for slot in slots:
-            slot.host = self._host.address
-            slot.headers = self._bytes(HEADERS_ROOM)
-            slot.data = self._bytes(HEADERS_ROOM + DATA_ROOM) + HEADERS_ROOM
-            slot.map = self._bytes(MAP_SIZE)
-        whole = Skb(frags=self._array(Frag, MAX_SKB_FRAGS), queue_mapping=-1)
-        self._slots = slots
-        reassembly = Reassembly(
-            slots=slots.address, count=SLOTS, skb=whole.address, give_up=hook_of(reassembly_given_up)
-        )
-        self._memory += [whole, reassembly]
-        return reassembly.address
 
     def _of(self, interface: Interface) -> Ip6Interface:
         """What IPv6 knows of an interface; raises `ConfigError` if it is not switched on there."""

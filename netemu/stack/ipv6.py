@@ -222,14 +222,15 @@ def _walk(stack: Stack, skb: Skb, hdr: i64, protocol: i64, at: i64, end: i64, na
                     return -whole if whole != 0 else verdict
                 # The walk begins anew in the whole packet, from which the fragment header is gone.
                 skb = skb_at(whole)
-                hdr = skb.data
+                start = skb.network_header
+                hdr = skb.data + start
                 end = skb.len
-                named = _NEXT_HEADER
-                at = _HEADER
-                if load8(hdr + named) == NEXTHDR_HOP:
+                named = start + _NEXT_HEADER
+                at = start + _HEADER
+                if load8(skb.data + named) == NEXTHDR_HOP:
                     named = at
-                    at += _extension_size(hdr + named)
-                protocol = load8(hdr + named)
+                    at += _extension_size(skb.data + named)
+                protocol = load8(skb.data + named)
                 continue
         else:
             header = _extension(stack, skb, at, end)

@@ -101,11 +101,11 @@ def common_prefix6(hi: i64, lo: i64, other_hi: i64, other_lo: i64) -> i64:
 def own_address6(host: Host, interface: i64, hi: i64, lo: i64) -> i64:
     """Address of the host's `Ip6Address` of this value, tentative or not, or 0.
 
-    A link-local one has to be that of ``interface``; another may be any interface's.
+    A link-local one has to be that of ``interface``, unless that is ``lo``; another may be any interface's.
     """
     ip6 = ip6_at(host.ip6)
     at = ip6.addresses
-    link = is_link_local6(hi)
+    link = is_link_local6(hi) if interface != host.loopback else 0
     for _ in range(ip6.address_count):
         own = ip6_address_at(at)
         if own.state != FREE and own.lo == lo and own.hi == hi and (link == 0 or own.interface == interface):

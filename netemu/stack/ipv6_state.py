@@ -160,8 +160,6 @@ class Ip6(Struct):
     """Address of a `Packet` for neighbour discovery, which is sent while other packets are in the making."""
     scratch: i64
     """Host address of SCRATCH_SIZE bytes."""
-    reassembly: i64
-    """Address of the fragments that wait for others (`netemu.stack.ipv6_reassembly`)."""
 
 
 SCRATCH_SIZE = 1 << 17

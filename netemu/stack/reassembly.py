@@ -13,7 +13,7 @@ first fragment. What a version counts and says is its own business: `netemu.stac
 from __future__ import annotations
 
 from netemu.jit import Buffer, Struct, StructArray, allocate, array_of, i64, kernel, load8, memset, pointer, struct
-from netemu.skb import Skb, skb_copy_bits
+from netemu.skb import CHECKSUM_NONE, Skb, skb_at, skb_copy_bits
 from netemu.stack.host import host_at
 from netemu.stack.ip_state import ip_state_at
 from netemu.stack.loopback import own_skb
@@ -65,6 +65,10 @@ class Slot(Struct):
     longest: i64
     """Bytes of the longest fragment, header included, and of the longest with DF: Linux's max_size, max_df_size."""
     longest_df: i64
+    named: i64
+    """Offset in the headers of the byte that names the fragment header; IPv6 alone has that."""
+    first_len: i64
+    """Payload bytes of the fragment that the headers came with; IPv6's."""
     ecn: i64
     """Mask of 1 << codepoint of the fragments' ECN fields (RFC 3168 section 5.3)."""
     timer: i64
@@ -225,6 +229,8 @@ def keep_header(slot: Slot, skb: Skb, at: i64, size: i64) -> None:
 def slot_skb(host: i64, slot: Slot, skb: i64, size: i64, kind: i64) -> None:
     """Make ``skb`` a frame of the kept header and ``size`` bytes of payload, the skb at hand of the host."""
     own_skb(skb, payload_of(slot) - slot.header_len - ETH_HLEN, ETH_HLEN + slot.header_len + size, kind)
+    # Nobody has looked at the checksum of the whole yet.
+    skb_at(skb).ip_summed = CHECKSUM_NONE
     host_at(host).skb = skb
 
 

@@ -69,8 +69,8 @@ class Stack(Struct):
     ip6_fragment: i64
     """``(host, offset, at, end, named)``: a fragment whose header is at ``at``, named so by the byte at ``named``.
 
-    Gives the skb of the packet that it completes, whose bytes are linear and begin at IP, and which lives until the
-    next; 0 while it waits for others; a verdict, negative, if it was dropped.
+    Gives the skb of the packet that it completes, whose bytes are linear, and which lives until the next; 0 while it
+    waits for others; a verdict, negative, if it was dropped.
     """
     ip6_problem: i64
     """``(host, offset, at, size, code)``: what is wrong with the header of ``size`` bytes at ``at`` (ICMPv6's code)."""
