@@ -184,6 +184,22 @@ class TestOffload:
         sender.tcp(bytes(1440), gso_size=1440)
         assert bench.taken()[0].gso_size == 0
 
+    @pytest.mark.parametrize("offloads", [0, OFFLOAD_CSUM])
+    def test_segments_that_no_device_cuts_are_cut_here(self, offloads: int) -> None:
+        bench, sender = ready(offloads=offloads)
+        before = bench.moved()["Ip6OutTransmits"]
+        payload = bytes(n * 7 & 0xFF for n in range(3000))
+        assert sender.tcp(payload, gso_size=1440, flags=0x19) == SENT
+        sent = bench.taken()
+        packets = [seen(one.data) for one in sent]
+        assert b"".join(one.payload[20:] for one in packets) == payload
+        assert [struct.unpack(">I", one.payload[4:8])[0] for one in packets] == [1, 1441, 2881]
+        assert [one.payload[13] for one in packets] == [0x10, 0x10, 0x19]  # FIN and PSH stand in the last alone
+        assert len({one.label for one in packets}) == 1
+        assert {one.partial for one in sent} == {offloads}
+        assert {one.checksum_right for one in packets} == {offloads == 0}
+        assert bench.moved()["Ip6OutTransmits"] - before == 3
+
     def test_segments_over_the_paths_mtu_are_refused(self) -> None:
         bench, sender = ready(offloads=OFFLOAD_CSUM | OFFLOAD_TSO6)
         assert sender.tcp(bytes(5000), gso_size=1441) == SEND_TOO_BIG

@@ -23,6 +23,7 @@ from netemu.stack.ipv6_addresses import (
     link_local6,
     own_address6,
 )
+from netemu.stack.ipv6_cut import ip6_cut
 from netemu.stack.ipv6_detection import INITIAL_ADVERTISEMENTS, address_timer, start_detection
 from netemu.stack.ipv6_fragments import ip6_expire, ip6_fragment
 from netemu.stack.ipv6_input import ip6_input
@@ -50,6 +51,7 @@ from netemu.stack.ipv6_state import (
 )
 from netemu.stack.mld import TO_EXCLUDE, report_groups
 from netemu.stack.ndp import solicit6
+from netemu.stack.ndp_failure import unreachable6
 from netemu.stack.ndp_routers import BETWEEN_ADVERTISEMENTS, interface_id, router_timer
 from netemu.stack.neighbours import Neighbours
 from netemu.stack.packet import PacketBuffer
@@ -118,12 +120,13 @@ class Ip6Layer:
             groups=self._array(Ip6Group, GROUPS_MAX),
             flow_secret=host.random,
             output=hook_of(ip6_output),
+            cut=hook_of(ip6_cut),
             message=self._message.address,
             scratch=self._bytes(SCRATCH_SIZE),
         )
         host.ip6 = self.state.address
         host.route6, host.send6 = hook_of(ip6_route), self.state.output
-        neighbours.solicit6 = hook_of(solicit6)
+        neighbours.solicit6, neighbours.unreachable6 = hook_of(solicit6), hook_of(unreachable6)
         stack.icmp6_input, stack.icmp6_send = hook_of(icmp6_input), hook_of(icmp6_send)
         stack.ip6_fragment, stack.ip6_problem = hook_of(ip6_fragment), hook_of(ip6_problem)
         stack.ip6_input = hook_of(ip6_input)

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from netemu.jit import i64, kernel, load8, store8
 from netemu.skb import CHECKSUM_PARTIAL, Skb, skb_at, skb_copy_bits, skb_header_pointer
-from netemu.stack.host import OFFLOAD_CSUM, SEND_DROPPED, SENT, Host, interface_at, load64be
+from netemu.stack.host import OFFLOAD_CSUM, OFFLOAD_TSO6, OFFLOAD_USO, SENT, Host, host_at, interface_at, load64be
 from netemu.stack.icmpv6_error import send_error6
 from netemu.stack.icmpv6_output import DEST_UNREACH, PACKET_TOO_BIG, TIME_EXCEEDED
 from netemu.stack.ip_state import ip_state_at
 from netemu.stack.ipv6_addresses import is_link_local6, is_multicast6
 from netemu.stack.ipv6_header import HEADER6, IPPROTO_TCP, IPPROTO_UDP
-from netemu.stack.ipv6_output import ETH_P_IPV6, to_link6
+from netemu.stack.ipv6_output import ETH_P_IPV6, count_out6, to_link6
 from netemu.stack.ipv6_routes import link_mtu6, next_hop6
 from netemu.stack.link_output import finish_checksum
 from netemu.stack.mib import ip6_mib_at
-from netemu.stack.packet import HEADROOM, Packet, packet_at, start_packet
+from netemu.stack.packet import HEADROOM, Packet, packet_at, packet_len, start_packet
 from netemu.stack.pieces import payload_of_skb
 from netemu.stack.reasons import (
     FORWARDED,
@@ -24,6 +24,7 @@ from netemu.stack.reasons import (
     IP_TTL,
     PKT_TOO_BIG,
 )
+from netemu.stack.segment import GSO_KIND, GSO_TCPV6, segment_packet
 from netemu.stack.state import L4_SCRATCH, PACKET_HOST, UNICAST, stack_at
 
 _HOP_LIMIT = 7
@@ -92,6 +93,21 @@ def _longest(skb: Skb, offset: i64, end: i64, scratch: i64) -> i64:
 
 
 @kernel
+def _put_out(host: i64, packet: i64, p: Packet) -> i64:
+    """Send a packet on; what the interface does not do for it is done here. SENT or SEND_...."""
+    interface = interface_at(p.interface)
+    if p.gso_size != 0:
+        kind = p.gso_type & GSO_KIND
+        wanted = OFFLOAD_TSO6 if kind == GSO_TCPV6 else OFFLOAD_USO
+        if interface.offloads & wanted == 0 or packet_len(packet) > interface.gso_max:
+            count_out6(host_at(host), p)
+            return segment_packet(host, packet)
+    elif p.partial != 0 and interface.offloads & OFFLOAD_CSUM == 0:
+        finish_checksum(p)
+    return to_link6(host, packet)
+
+
+@kernel
 def forward6(host: i64, h: Host, hdr: i64, offset: i64, end: i64) -> i64:
     """Send on the packet of the skb at hand, from ``offset`` to ``end``, whose header is at ``hdr``; a verdict."""
     mib = ip6_mib_at(stack_at(h.stack).ip6)
@@ -125,9 +141,8 @@ def forward6(host: i64, h: Host, hdr: i64, offset: i64, end: i64) -> i64:
         mib.OutDiscards += 1
         return IP_OUTDISCARDS
     store8(p.data + _HOP_LIMIT, load8(hdr + _HOP_LIMIT) - 1)
-    if p.partial != 0 and p.gso_size == 0 and interface_at(p.interface).offloads & OFFLOAD_CSUM == 0:
-        finish_checksum(p)
     p.kind = ETH_P_IPV6
     p.cast = UNICAST
+    p.path_mtu = mtu
     mib.OutForwDatagrams += 1
-    return IP_OUTDISCARDS if to_link6(host, packet, p, mib) == SEND_DROPPED else FORWARDED
+    return FORWARDED if _put_out(host, packet, p) == SENT else IP_OUTDISCARDS

@@ -13,8 +13,9 @@ from netemu.stack.host import Host, host_at, load64be
 from netemu.stack.icmpv6_error import CODE_REASSEMBLY, send_error6
 from netemu.stack.icmpv6_output import TIME_EXCEEDED
 from netemu.stack.ip_state import ip_state_at
+from netemu.stack.ipv6_cut import FRAGMENT_HEADER
 from netemu.stack.ipv6_header import HEADER6
-from netemu.stack.ipv6_output import ETH_P_IPV6, FRAGMENT_HEADER
+from netemu.stack.ipv6_output import ETH_P_IPV6
 from netemu.stack.ipv6_state import OUTGOING, SECOND, ip6_at
 from netemu.stack.mib import ip6_mib_at
 from netemu.stack.reasons import DUP_FRAG, FRAG_REFUSED, IPV6_BAD_EXTHDR

@@ -1,31 +1,23 @@
-"""Packets of IPv6 on their way out (RFC 8200), after Linux's ip6_xmit and ip6_fragment.
+"""Packets of IPv6 on their way out (RFC 8200), after Linux's ip6_xmit and ip6_output.
 
 A packet is routed, unless it was, gets what its sender left open (hop limit, flow label, checksum), its header, and
-goes to the link. One that is longer than its path takes is cut here at its source, since no router does that.
+goes to the link. One that is longer than its path takes is cut first (`netemu.stack.ipv6_cut`).
 """
 
 from __future__ import annotations
 
-from netemu.chance import next_random
-from netemu.jit import entry, i64, kernel, load8, store8, store16be, store32be
+from netemu.jit import call2, entry, i64, kernel, load8
 from netemu.stack.host import OFFLOAD_TSO6, SEND_DROPPED, SEND_TOO_BIG, SENT, Host, host_at, interface_at
-from netemu.stack.ip_fragment import take_piece
-from netemu.stack.ip_state import ip_state_at
 from netemu.stack.ipv6_header import HEADER6, IPPROTO_TCP, IPPROTO_UDP, flow_label, pseudo_sum6, put_header6
 from netemu.stack.ipv6_routes import route_packet6
 from netemu.stack.ipv6_state import DEFAULT_HOP_LIMIT, interface_ip6, ip6_at
 from netemu.stack.link_output import link_output, set_checksum
-from netemu.stack.mib import Ip6Mib, ip6_mib_at
-from netemu.stack.packet import Packet, packet_at, start_packet
+from netemu.stack.mib import ip6_mib_at
+from netemu.stack.packet import Packet, packet_at
+from netemu.stack.segment import GSO_ECN, GSO_TCPV6
 from netemu.stack.state import MULTICAST, stack_at
 
 ETH_P_IPV6 = 0x86DD
-GSO_TCPV6 = 4
-GSO_ECN = 0x80
-"""virtio numbering of a packet to be cut by the device, and its flag for one that carries CWR."""
-
-FRAGMENT_HEADER = 8
-_NEXTHDR_FRAGMENT = 44
 _TCP_FLAGS = 13
 _CWR = 0x80
 _LONGEST = HEADER6 + 65535
@@ -33,8 +25,9 @@ _LONGEST = HEADER6 + 65535
 
 
 @kernel
-def to_link6(host: i64, packet: i64, p: Packet, mib: Ip6Mib) -> i64:
-    """Count a packet that is complete from its IPv6 header on, and hand it to the link; SENT or SEND_...."""
+def count_out6(h: Host, p: Packet) -> None:
+    """Count a packet, complete from its IPv6 header on, that leaves; each of the segments it stands for."""
+    mib = ip6_mib_at(stack_at(h.stack).ip6)
     size = p.transport + p.transport_len - p.data + p.payload_len + p.more_len
     count = (p.payload_len + p.more_len + p.gso_size - 1) // p.gso_size if p.gso_size != 0 else 1
     if p.cast == MULTICAST:
@@ -42,56 +35,26 @@ def to_link6(host: i64, packet: i64, p: Packet, mib: Ip6Mib) -> i64:
         mib.OutMcastOctets += size
     mib.OutTransmits += count
     mib.OutOctets += size
+
+
+@kernel
+def to_link6(host: i64, packet: i64) -> i64:
+    """Count a packet that is complete from its IPv6 header on, and hand it to the link; SENT or SEND_...."""
+    h = host_at(host)
+    count_out6(h, packet_at(packet))
     sent = link_output(host, packet)
     if sent != SENT:
-        mib.OutDiscards += 1
+        ip6_mib_at(stack_at(h.stack).ip6).OutDiscards += 1
     return sent
 
 
 @kernel
 def transmit6(host: i64, packet: i64, label: i64) -> i64:
     """Put the header on a packet that is routed, and send it; SENT or SEND_...."""
-    h = host_at(host)
     p = packet_at(packet)
-    mib = ip6_mib_at(stack_at(h.stack).ip6)
     put_header6(p, label)
     p.kind = ETH_P_IPV6
-    return to_link6(host, packet, p, mib)
-
-
-@kernel
-def _in_fragments(host: i64, h: Host, p: Packet, label: i64) -> i64:
-    """Send a packet, whose checksum is made, in fragments that fit the path (RFC 8200 section 4.5)."""
-    mib = ip6_mib_at(stack_at(h.stack).ip6)
-    address = ip_state_at(h.ip).fragment
-    h.random = next_random(h.random)
-    identification = h.random
-    total = p.transport_len + p.payload_len + p.more_len
-    most = (p.path_mtu - HEADER6 - FRAGMENT_HEADER) & ~7
-    start = 0
-    while start < total:
-        size = min(total - start, most)
-        start_packet(address, _NEXTHDR_FRAGMENT, 0)
-        piece = packet_at(address)
-        take_piece(piece, p, start, size)
-        piece.data = piece.transport - FRAGMENT_HEADER
-        store8(piece.data, p.protocol)
-        store8(piece.data + 1, 0)
-        store16be(piece.data + 2, start | (1 if start + size < total else 0))
-        store32be(piece.data + 4, identification)
-        piece.source_hi, piece.source_lo = p.source_hi, p.source_lo
-        piece.target_hi, piece.target_lo = p.target_hi, p.target_lo
-        piece.next_hop_hi, piece.next_hop_lo = p.next_hop_hi, p.next_hop_lo
-        piece.interface, piece.cast, piece.confirm = p.interface, p.cast, p.confirm
-        piece.hop_limit, piece.traffic_class = p.hop_limit, p.traffic_class
-        sent = transmit6(host, address, label)
-        if sent != SENT:
-            mib.FragFails += 1
-            return sent
-        mib.FragCreates += 1
-        start += size
-    mib.FragOKs += 1
-    return SENT
+    return to_link6(host, packet)
 
 
 @kernel
@@ -104,7 +67,7 @@ def _too_big(p: Packet, size: i64) -> i64:
 
 @kernel
 def _set_gso(p: Packet, size: i64) -> i64:
-    """Say what the device is to cut a packet of ``size`` bytes into; 0: it does not cut packets, or none so long."""
+    """Say what a packet of ``size`` bytes is to be cut into; 0: the device does not do that, or not to one so long."""
     if p.gso_size == 0 or p.payload_len + p.more_len <= p.gso_size:
         p.gso_size = 0
         p.gso_type = 0
@@ -128,9 +91,10 @@ def _send(host: i64, packet: i64) -> i64:
         told = interface_ip6(h, p.interface).hop_limit
         p.hop_limit = 1 if p.cast == MULTICAST else told if told != 0 else DEFAULT_HOP_LIMIT
     size = HEADER6 + p.transport_len + p.payload_len + p.more_len
-    if _set_gso(p, size) == 0 or size > _LONGEST:
+    if size > _LONGEST:
         mib.OutDiscards += 1
         return SEND_DROPPED
+    device_cuts = _set_gso(p, size)
     too_big = _too_big(p, size)
     if too_big != 0 and (p.dont_fragment != 0 or p.gso_size != 0):
         mib.FragFails += 1
@@ -139,10 +103,9 @@ def _send(host: i64, packet: i64) -> i64:
     # Linux leaves only TCP's and UDP's checksums to a device.
     finished = 1 if too_big != 0 or p.protocol not in (IPPROTO_TCP, IPPROTO_UDP) else 0
     set_checksum(p, interface_at(p.interface), pseudo_sum6(p), finished)
-    label = flow_label(p, ip6_at(h.ip6).flow_secret)
-    if too_big != 0:
-        return _in_fragments(host, h, p, label)
-    return transmit6(host, packet, label)
+    if too_big != 0 or device_cuts == 0:
+        return call2(ip6_at(h.ip6).cut, host, packet)
+    return transmit6(host, packet, flow_label(p, ip6_at(h.ip6).flow_secret))
 
 
 @entry

@@ -156,6 +156,8 @@ class Ip6(Struct):
     """32 bits that nobody else knows, for flow labels."""
     output: i64
     """Hook ``(host, packet)``: `netemu.stack.ipv6_output.ip6_output`."""
+    cut: i64
+    """Hook ``(host, packet)``: `netemu.stack.ipv6_cut.ip6_cut`."""
     message: i64
     """Address of a `Packet` for neighbour discovery, which is sent while other packets are in the making."""
     scratch: i64
