@@ -49,7 +49,8 @@ class HostStack(ProtocolStack):
         ``plain``: everything runs as plain Python, with every access checked, for kernels that are called so.
         """
         super().__init__(promiscuous=False, any_port=False)
-        self._plain = plain
+        self.plain = plain
+        """Whether its kernels run as plain Python."""
         self._timers, self._ready = timers, ready
         self._interfaces: StructArray[Interface] = array_of(Interface, INTERFACES_MAX)
         self._packet = PacketBuffer()
@@ -72,7 +73,7 @@ class HostStack(ProtocolStack):
 
     def hook_of(self, function: Callable[..., Any]) -> int:
         """The address under which this host calls an entry point: of its machine code, unless it is a plain one."""
-        if self._plain and isinstance(function, Kernel):
+        if self.plain and isinstance(function, Kernel):
             return hook(function.py_func)
         return hook(function)
 

@@ -130,11 +130,59 @@ class UdpMib(Struct):
 
 @struct
 class TcpMib(Struct):
-    """``Tcp``, which IPv4 and IPv6 share."""
+    """``Tcp``, which IPv4 and IPv6 share (RFC 4022)."""
 
+    ActiveOpens: i64
+    PassiveOpens: i64
+    AttemptFails: i64
+    EstabResets: i64
+    CurrEstab: i64
+    """Connections in ESTABLISHED or CLOSE-WAIT: not a counter."""
     InSegs: i64
+    OutSegs: i64
+    """Without those that only repeat what was sent."""
+    RetransSegs: i64
     InErrs: i64
+    OutRsts: i64
     InCsumErrors: i64
+
+
+@struct
+class TcpExtMib(Struct):
+    """``TcpExt``: what Linux counts besides, as far as `netemu.stack.tcp` does it."""
+
+    OutOfWindowIcmps: i64
+    TW: i64
+    """TIME-WAITs that ran their time."""
+    TWRecycled: i64
+    """TIME-WAITs that a new SYN ended."""
+    PAWSActive: i64
+    """SYN-ACKs with a timestamp that we never sent."""
+    PAWSEstab: i64
+    DelayedACKs: i64
+    ListenOverflows: i64
+    ListenDrops: i64
+    TCPPureAcks: i64
+    TCPRenoRecovery: i64
+    TCPSackRecovery: i64
+    TCPSACKReneging: i64
+    TCPFastRetrans: i64
+    TCPSlowStartRetrans: i64
+    TCPTimeouts: i64
+    TCPAbortOnData: i64
+    TCPAbortOnClose: i64
+    TCPAbortOnTimeout: i64
+    TCPRetransFail: i64
+    TCPOFOQueue: i64
+    TCPOFODrop: i64
+    TCPChallengeACK: i64
+    TCPSYNChallenge: i64
+    TCPFromZeroWindowAdv: i64
+    TCPToZeroWindowAdv: i64
+    TCPSynRetrans: i64
+    TCPOrigDataSent: i64
+    TCPKeepAlive: i64
+    TCPWinProbe: i64
 
 
 ip_mib_at = pointer(IpMib)
@@ -143,6 +191,7 @@ ip6_mib_at = pointer(Ip6Mib)
 icmp_mib_at = pointer(IcmpMib)
 udp_mib_at = pointer(UdpMib)
 tcp_mib_at = pointer(TcpMib)
+tcp_ext_mib_at = pointer(TcpExtMib)
 
 _COUNTER = 8
 IP_EXT_ECN = list(IpExtMib.__annotations__).index("InNoECTPkts") * _COUNTER

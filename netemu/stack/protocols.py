@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from netemu.jit import Struct, allocate
-from netemu.stack.mib import ICMP_TYPES, IcmpMib, Ip6Mib, IpExtMib, IpMib, TcpMib, UdpMib
+from netemu.stack.mib import ICMP_TYPES, IcmpMib, Ip6Mib, IpExtMib, IpMib, TcpExtMib, TcpMib, UdpMib
 from netemu.stack.reasons import REASON_COUNT, StackReason
 from netemu.stack.state import SCRATCH_SIZE, Stack
 
@@ -58,7 +58,7 @@ class ProtocolStack:
         own. ``any_port`` takes every UDP and TCP port as open; without it all are closed.
         """
         self._ip, self._ip_ext, self._ip6 = IpMib(), IpExtMib(), Ip6Mib()
-        self._tcp, self._udp, self._udp6 = TcpMib(), UdpMib(), UdpMib()
+        self._tcp, self._tcp_ext, self._udp, self._udp6 = TcpMib(), TcpExtMib(), UdpMib(), UdpMib()
         self._icmp_types, self._icmp6_types = allocate(ICMP_TYPES * 8), allocate(ICMP_TYPES * 8)
         self._icmp_out_types, self._icmp6_out_types = allocate(ICMP_TYPES * 8), allocate(ICMP_TYPES * 8)
         self._icmp = IcmpMib(types=self._icmp_types.address, out_types=self._icmp_out_types.address)
@@ -66,7 +66,7 @@ class ProtocolStack:
         self._reasons = allocate(REASON_COUNT * 8)
         self._scratch = allocate(SCRATCH_SIZE)
         self._mibs: tuple[Struct, ...] = (
-            self._ip, self._ip_ext, self._ip6, self._tcp, self._udp, self._udp6, self._icmp, self._icmp6,
+            self._ip, self._ip_ext, self._ip6, self._tcp, self._tcp_ext, self._udp, self._udp6, self._icmp, self._icmp6,
         )  # fmt: skip
         self._arrays = (
             self._icmp_types, self._icmp6_types, self._icmp_out_types, self._icmp6_out_types, self._reasons,
@@ -80,6 +80,7 @@ class ProtocolStack:
             ip_ext=self._ip_ext.address,
             icmp=self._icmp.address,
             tcp=self._tcp.address,
+            tcp_ext=self._tcp_ext.address,
             udp=self._udp.address,
             ip6=self._ip6.address,
             icmp6=self._icmp6.address,
@@ -133,6 +134,7 @@ class ProtocolStack:
             **{f"Icmp6InType{kind}": int(icmp6_types[kind]) for kind in icmp6_types.nonzero()[0]},
             **{f"Icmp6OutType{kind}": int(icmp6_out[kind]) for kind in icmp6_out.nonzero()[0]},
             **_named("Udp6", self._udp6),
+            **_named("TcpExt", self._tcp_ext),
             **_named("IpExt", self._ip_ext),
         }
 

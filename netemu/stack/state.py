@@ -38,6 +38,7 @@ class Stack(Struct):
     ip_ext: i64
     icmp: i64
     tcp: i64
+    tcp_ext: i64
     udp: i64
     ip6: i64
     icmp6: i64

@@ -1,11 +1,12 @@
 """TCP (RFC 9293), as far as Linux's tcp_v4_rcv and tcp_v6_rcv go before they look for a socket.
 
-Connections come later; until then the setting ``any_port`` says whether a segment finds one.
+What a host that talks does with it stands in `netemu.stack.tcp.input`, behind a hook. Without one, in a replay, the
+setting ``any_port`` says whether a segment finds a connection.
 """
 
 from __future__ import annotations
 
-from netemu.jit import i64, kernel, load8
+from netemu.jit import call3, i64, kernel, load8
 from netemu.skb import Skb, skb_header_pointer
 from netemu.stack.checksums import checksum_good
 from netemu.stack.mib import tcp_mib_at
@@ -39,4 +40,6 @@ def tcp_rcv(stack: Stack, skb: Skb, offset: i64, size: i64, pseudo: i64) -> i64:
         mib.InCsumErrors += 1
         mib.InErrs += 1
         return TCP_CSUM
+    if stack.tcp_input != 0:
+        return call3(stack.tcp_input, stack.host, offset, size)
     return DELIVERED if stack.any_port != 0 else NO_SOCKET

@@ -10,12 +10,15 @@ know nothing of each other; the TCB has their addresses, and they come and go wi
 Who works on it, from below to above; each module imports only those before it:
 
 =================  ======================================================================================
+``segment``        takes a header apart
 ``table``          finds the TCB of a segment, hands out free ones, keeps listeners and ports
 ``events``         tells the user, which is Python or an app in a kernel
 ``lifetime``       states are entered and left; what is counted, and freed, thereby
-``output``         says what may be sent now, and puts segments together
+``owed``           what a segment is to be answered with
+``output``         puts segments together
 ``recovery``       what was lost, and how fast it is sent again
-``timers``         what happens when nothing comes
+``sending``        says what may be sent now
+``timeouts``       what happens when nothing comes
 ``handshake``      segments in LISTEN and SYN-SENT, SYNs that make connections
 ``acks``           the ACK of a segment: what it covers, duplicates, windows
 ``text``           the bytes of a segment, and its FIN
@@ -25,9 +28,8 @@ Who works on it, from below to above; each module imports only those before it:
 
 All of them take time from ``host``'s timers and send by ``host.send``; nothing else reaches out.
 
-Sequence numbers are unwrapped positions in 64 bits (`netemu.stack.tcp.sequence`), names are those of the RFCs.
-``snd_nxt`` goes back to ``snd_una`` when a timeout makes everything be sent again; ``snd_max`` does not. SYN and FIN
-take a position each, in front of the first byte and behind the last.
+Sequence numbers are unwrapped positions in 64 bits (`netemu.stack.tcp.sequence`), names are those of the RFCs. SYN and
+FIN take a position each, in front of the first byte and behind the last.
 """
 
 from __future__ import annotations
@@ -96,11 +98,36 @@ NOWHERE = -1
 class Tcb(Struct):
     """One connection, or a listener. Times are ns."""
 
-    # Whose it is.
+    # What stays: where it belongs, its parts.
     table: i64
     """Address of the `netemu.stack.tcp.table.TcpTable`."""
     host: i64
     """Address of the `netemu.stack.host.Host`."""
+    retransmit_timer: i64
+    ack_timer: i64
+    wait_timer: i64
+    """Addresses of `netemu.timers.Timer` structs."""
+    send_buffer: i64
+    receive_buffer: i64
+    scoreboard: i64
+    rtt: i64
+    send_times: i64
+    congestion: i64
+    """Addresses of one struct each."""
+    send_memory: i64
+    receive_memory: i64
+    """Host addresses of the rings."""
+    send_capacity: i64
+    receive_capacity: i64
+    """Their bytes."""
+    receive_ranges: i64
+    receive_range_items: i64
+    sacked_ranges: i64
+    sacked_range_items: i64
+    send_time_items: i64
+    """Addresses of parts of those parts."""
+
+    # Whose it is. From here on all is 0 in a new one (`netemu.stack.tcp.table.alloc_tcb`).
     next: i64
     """The next one in the list it is in: free ones, listeners of a bucket, connections to accept."""
     hash_next: i64
@@ -150,8 +177,7 @@ class Tcb(Struct):
     iss: i64
     snd_una: i64
     snd_nxt: i64
-    snd_max: i64
-    """The highest position that was ever sent, and one."""
+    """Nothing from here on was ever sent: what is sent again is chosen by the scoreboard, and does not move it."""
     snd_wnd: i64
     """Bytes."""
     snd_wl1: i64
@@ -186,6 +212,8 @@ class Tcb(Struct):
     """The MSS option of the peer; 0 before it came."""
     path_mtu: i64
     """Bytes of an IP packet."""
+    out_interface: i64
+    """Address of the interface that the last packet left by."""
     mtu_limit: i64
     """Bytes of an IP packet that black-hole detection has gone down to; 0: none."""
     mss: i64
@@ -200,38 +228,24 @@ class Tcb(Struct):
     ts_offset: i64
     """What our timestamp clock is ahead of time, ms."""
 
-    # The parts. Addresses of one struct each.
-    send_buffer: i64
-    receive_buffer: i64
-    scoreboard: i64
-    rtt: i64
-    send_times: i64
-    congestion: i64
-    send_memory: i64
-    receive_memory: i64
-    """Host addresses of the rings."""
-    send_capacity: i64
-    receive_capacity: i64
-    """Bytes of them that are used."""
-    receive_ranges: i64
-    receive_range_items: i64
-    send_time_items: i64
-    """Memory of parts of those parts."""
-
     # Loss recovery.
     recovery: i64
     recover: i64
     """It ends when everything before this position is acknowledged: RecoveryPoint, or ``recover`` of RFC 6582."""
     dup_acks: i64
     """Duplicate acknowledgements in a row."""
+    dup_bytes: i64
+    """Without SACK: bytes that these say have left the network, which RFC 6582 adds to the congestion window."""
+    timed_out: i64
+    """1: the timer has expired for what is outstanding (a second time does not reduce ``ssthresh`` again)."""
+    cwnd_limited: i64
+    """1: the congestion window kept the sender from sending more when it last sent."""
+    last_sent: i64
+    """When data was sent last."""
     lost_now: i64
     """1: the first retransmission, which goes out whatever the congestion window says, is due."""
 
     # Timers.
-    retransmit_timer: i64
-    ack_timer: i64
-    wait_timer: i64
-    """Addresses of `netemu.timers.Timer` structs."""
     retries: i64
     """How often in a row the retransmission timer, or the persist timer, has expired."""
     stalled_since: i64
@@ -244,11 +258,18 @@ class Tcb(Struct):
     """How long nothing may come before the peer is asked whether it is there; 0: never."""
     last_received: i64
     """When a segment came."""
-    keepalive_probes: i64
+    keepalive_count: i64
+    """Probes sent since."""
 
-    # Acknowledgements owed.
+    # What is owed to the peer, and goes out when all is said about the segment at hand (`sending.tcp_output`).
     ack_now: i64
-    """1: an acknowledgement is to go out at once."""
+    """1: an acknowledgement."""
+    syn_now: i64
+    """1: our SYN, for the first time or again."""
+    probe_now: i64
+    """1: whatever the peer must answer, though its window is closed or nothing is there to say."""
+    reset_now: i64
+    """1: a RST; the connection is CLOSED already."""
     ack_pending: i64
     """1: one is owed, and the timer runs."""
     quick_acks: i64
@@ -272,3 +293,5 @@ class Tcb(Struct):
 
 tcb_at = pointer(Tcb)
 TCB_SIZE = Tcb.dtype.itemsize
+TCB_FRESH = list(Tcb.__annotations__).index("next") * 8
+"""Offset of the first field that belongs to one connection."""
