@@ -136,8 +136,6 @@ class TcpMib(Struct):
     PassiveOpens: i64
     AttemptFails: i64
     EstabResets: i64
-    CurrEstab: i64
-    """Connections in ESTABLISHED or CLOSE-WAIT: not a counter."""
     InSegs: i64
     OutSegs: i64
     """Without those that only repeat what was sent."""
@@ -181,8 +179,8 @@ class TcpExtMib(Struct):
     TCPToZeroWindowAdv: i64
     TCPSynRetrans: i64
     TCPOrigDataSent: i64
-    TCPKeepAlive: i64
     TCPWinProbe: i64
+    TCPKeepAlive: i64
 
 
 ip_mib_at = pointer(IpMib)

@@ -62,14 +62,13 @@ def settings_of(tcb: Tcb) -> TcpSettings:
 
 @kernel
 def set_state(tcb: Tcb, state: i64) -> None:
-    """Enter a state, and keep CurrEstab and EstabResets right."""
+    """Enter a state, and keep CurrEstab (``established``) and EstabResets right."""
     before = tcb.state
     was = 1 if before in (ESTABLISHED, CLOSE_WAIT) else 0
     is_now = 1 if state in (ESTABLISHED, CLOSE_WAIT) else 0
-    mib = mib_of(tcb)
-    mib.CurrEstab += is_now - was
+    table_at(tcb.table).established += is_now - was
     if was != 0 and state == CLOSED:
-        mib.EstabResets += 1
+        mib_of(tcb).EstabResets += 1
     tcb.state = state
 
 

@@ -96,6 +96,8 @@ class TcpTable(Struct):
     free_count: i64
     """TCBs that nobody uses."""
     total: i64
+    established: i64
+    """Connections in ESTABLISHED or CLOSE-WAIT: tcpCurrEstab of RFC 4022, which nstat does not print."""
     secret: i64
     """32 random bits."""
     next_port: i64
