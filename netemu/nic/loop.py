@@ -11,7 +11,8 @@ from netemu.driver.probe import VirtioNet
 from netemu.driver.refill import virtnet_open
 from netemu.engine import Engine
 from netemu.jit import hook, load_together
-from netemu.stack import ProtocolStack, deliver
+from netemu.stack import ProtocolStack
+from netemu.stack.ethernet import deliver
 from netemu.virtio import features as f
 
 

@@ -19,13 +19,12 @@ GRE, ESP and more).
 
 from __future__ import annotations
 
-from netemu.stack.ethernet import deliver, netif_receive_skb
+from netemu.stack.ethernet import netif_receive_skb
 from netemu.stack.protocols import ProtocolStack
 from netemu.stack.reasons import REASON_COUNT, StackReason, reason_words
 from netemu.stack.state import Stack, stack_at
 
 __all__ = [
-    "deliver",
     "netif_receive_skb",
     "stack_at",
     "Stack",
