@@ -8,8 +8,8 @@ in batches. Inwards, `TapPort.read` fills a staging area of BATCH slots as long 
 the link on a list. The first one also asks for a wake-up, HOLD later: then `TapPort.flush` writes all there are.
 
 A list that is full, a file that takes nothing more and an interface that is down lose frames, and they are counted: a
-network card does no better. What a sender left undone (checksums, segmentation) has to be done in front of this node
-(`netemu.net.port.Port.adapt`): it takes plain frames.
+network card does no better. Linux gets plain frames: what their senders left undone (checksums, segmentation) is done
+in front of this node (`netemu.net.adapt`).
 """
 
 from __future__ import annotations
@@ -36,6 +36,7 @@ from netemu.jit import (
     store64,
     struct,
 )
+from netemu.net.adapt import Adapter
 from netemu.net.port import Port, port_send
 from netemu.net.wire_frame import alloc_wire_frame, put_wire_frame, wire_frame_at, wire_pool_at
 from netemu.net.world import World
@@ -171,6 +172,7 @@ class TapPort:
         )
         self.port = Port(node=self._node.address, receive=hook(tap_receive))
         self._node.port = self.port.address
+        self._adapter = Adapter(world.wires, self.port, 0)
         self._refused = 0
         libc = ctypes.CDLL(None, use_errno=True)
         # By address: a frame goes between the lab's memory and the file without becoming an object of Python's.
