@@ -38,6 +38,16 @@ class Sent:
     gso_type: int
 
 
+def packet_of(packet: int, interface: int) -> Sent:
+    """A `Packet` that was given to an interface, with its bytes."""
+    p = packet_at(packet)
+    head = ctypes.string_at(p.data, p.transport + p.transport_len - p.data)
+    tail = ctypes.string_at(p.payload, p.payload_len) if p.payload_len else b""
+    tail += ctypes.string_at(p.more, p.more_len) if p.more_len else b""
+    assert len(head + tail) == packet_len(packet)
+    return Sent(head + tail, interface, p.partial, p.transport - p.data, p.check, p.gso_size, p.gso_type)
+
+
 _BENCHES: dict[int, HostBench] = {}
 
 
@@ -46,12 +56,7 @@ def _record(device: int, packet: int) -> int:
     bench = _BENCHES[device // 64]
     if bench.full:
         return 0
-    p = packet_at(packet)
-    head = ctypes.string_at(p.data, p.transport + p.transport_len - p.data)
-    tail = ctypes.string_at(p.payload, p.payload_len) if p.payload_len else b""
-    tail += ctypes.string_at(p.more, p.more_len) if p.more_len else b""
-    assert len(head + tail) == packet_len(packet)
-    bench.sent.append(Sent(head + tail, device % 64, p.partial, p.transport - p.data, p.check, p.gso_size, p.gso_type))
+    bench.sent.append(packet_of(packet, device % 64))
     return 1
 
 

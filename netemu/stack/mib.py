@@ -164,6 +164,7 @@ class TcpExtMib(Struct):
     TCPRenoRecovery: i64
     TCPSackRecovery: i64
     TCPSACKReneging: i64
+    TCPSACKReorder: i64
     TCPFastRetrans: i64
     TCPSlowStartRetrans: i64
     TCPTimeouts: i64

@@ -119,9 +119,12 @@ def take_ack(tcb: Tcb, segment: Segment) -> i64:
             unwrap_sacks(options, una)
     if ack > una or blocks > 0:
         reneged = board.reneged
+        threshold = board.dup_thresh
         newly = update(board, max(ack, una), tcb.snd_nxt, options.sacks, blocks)
         if board.reneged != reneged:
             tcp_ext_mib_at(table_at(tcb.table).ext).TCPSACKReneging += 1
+        if board.dup_thresh > threshold:
+            tcp_ext_mib_at(table_at(tcb.table).ext).TCPSACKReorder += 1
     if ack > una:
         _advance(tcb, segment)
     _update_window(tcb, segment)

@@ -20,6 +20,7 @@ from netemu.stack.tcp.lifetime import (
     set_state,
     settings_of,
     timers_of,
+    window_scale_for,
 )
 from netemu.stack.tcp.options import NO_WINDOW_SCALE, options_at
 from netemu.stack.tcp.output import IPPROTO_TCP, set_mss
@@ -76,6 +77,7 @@ def find_path(tcb: Tcb) -> i64:
 def begin_send_space(tcb: Tcb, iss: i64) -> None:
     """Choose where our bytes begin, and make what counts them ready."""
     tcb.iss = iss
+    tcb.rcv_scale = window_scale_for(tcb.receive_capacity) if tcb.scaling != 0 else 0
     tcb.snd_una = iss
     tcb.snd_nxt = iss + 1
     tcb.recover = iss
@@ -203,6 +205,8 @@ def in_listen(table: TcpTable, listener_address: i64, segment: Segment, iss: i64
     tcb.app = listener.app
     tcb.app_state = listener.app_state
     tcb.app_count = listener.app_count
+    tcb.send_capacity = listener.send_capacity
+    tcb.receive_capacity = listener.receive_capacity
     tcb.nodelay = listener.nodelay
     tcb.keepalive = listener.keepalive
     tcb.user_timeout = listener.user_timeout

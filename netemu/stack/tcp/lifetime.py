@@ -92,7 +92,6 @@ def open_tcb(table: TcpTable) -> i64:
     tcb.timestamps = settings.timestamps
     tcb.sack = settings.sack
     tcb.scaling = settings.window_scaling
-    tcb.rcv_scale = window_scale_for(tcb.receive_capacity)
     tcb.snd_scale = NO_WINDOW_SCALE
     tcb.rcv_mss = _INITIAL_RCV_MSS
     tcb.nodelay = settings.nodelay

@@ -19,7 +19,7 @@ from netemu.stack.tcp.segment import Segment
 from netemu.stack.tcp.send_buffer import SendBuffer
 from netemu.stack.tcp.send_times import SEND_TIMES_BYTES, SendTimes
 from netemu.stack.tcp.table import LISTENER_BUCKETS, TcpSettings, TcpTable
-from netemu.stack.tcp.tcb import TCB_SIZE, Tcb
+from netemu.stack.tcp.tcb import CLOSED, TCB_SIZE, Tcb
 from netemu.stack.tcp.timeouts import ACK_TIMER, RETRANSMIT_TIMER, WAIT_TIMER
 from netemu.timers import STOPPED, TIMER_SIZE, Timer
 
@@ -69,6 +69,8 @@ class TcpPool:
             buckets=self._buckets.address,
             bucket_mask=BUCKETS - 1,
             listeners=self._listeners.address,
+            send_capacity=send_buffer,
+            receive_capacity=receive_buffer,
             secret=next_random(seed),
             next_port=next_random(next_random(seed)),
         )
@@ -104,7 +106,6 @@ class TcpPool:
         view["send_time_items"] = self._bytes(count, SEND_TIMES_BYTES, order)
         view["send_memory"] = self._bytes(count, self._send_buffer, order)
         view["receive_memory"] = self._bytes(count, self._receive_buffer, order)
-        view["send_capacity"], view["receive_capacity"] = self._send_buffer, self._receive_buffer
         for field, which in (
             ("retransmit_timer", RETRANSMIT_TIMER),
             ("ack_timer", ACK_TIMER),
@@ -122,6 +123,11 @@ class TcpPool:
         self.table.free = tcbs.address
         self.table.free_count += count
         self.table.total += count
+
+    def in_use(self) -> list[Tcb]:
+        """The TCBs that are not CLOSED."""
+        chunks = [kept for kept in self._kept if isinstance(kept, StructArray)]
+        return [one for chunk in chunks for one in chunk if isinstance(one, Tcb) and one.state != CLOSED]
 
     def _structs(self, kind: type[Struct], count: int) -> int:
         array = array_of(kind, count)

@@ -29,6 +29,7 @@ from netemu.stack.tcp.scoreboard import (
     RETRANSMIT,
     begin_recovery,
     begin_timeout,
+    dup_thresh,
     is_lost,
     note_retransmitted,
     scoreboard_at,
@@ -125,7 +126,8 @@ def duplicate_acked(tcb: Tcb) -> None:
     if tcb.recovery == OPEN:
         tcb.dup_acks += 1
         if tcb.sack != 0:
-            if tcb.dup_acks >= DUP_THRESH or is_lost(scoreboard_at(tcb.scoreboard), tcb.snd_una) != 0:
+            board = scoreboard_at(tcb.scoreboard)
+            if tcb.dup_acks >= dup_thresh(board) or is_lost(board, tcb.snd_una) != 0:
                 _enter_fast_recovery(tcb)
             return
         tcb.dup_bytes = min(tcb.dup_acks, DUP_THRESH - 1) * tcb.mss

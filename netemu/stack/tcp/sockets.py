@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from netemu.errors import ConfigError, NetemuError
 from netemu.jit import allocate, load_together
 from netemu.jit.kernels import Kernel
+from netemu.stack.tcp.apps import tcp_start_app
 from netemu.stack.tcp.calls import (
     DONE,
     END_OF_STREAM,
@@ -152,6 +153,18 @@ class TcpSocket:
             raise NetemuError(f"nothing can be read: {self.error}")
         return scratch.array[:got].tobytes() if got > 0 else None
 
+    def buffers(self, send: int | None = None, receive: int | None = None) -> None:
+        """Use only so many bytes of each buffer; before a socket connects, or for all that a listener gets."""
+        if send is not None:
+            self.tcb.send_capacity = min(max(send, 1), self._owner.table.send_capacity)
+        if receive is not None:
+            self.tcb.receive_capacity = min(max(receive, 1), self._owner.table.receive_capacity)
+
+    def start_app(self, app: int, count: int = 0) -> None:
+        """Give a connection that stands to an app (`netemu.stack.tcp.apps`), with its ``app_count``."""
+        self.tcb.app, self.tcb.app_count = app, count
+        self._owner.call(tcp_start_app, self.address)
+
     def shutdown(self) -> None:
         """Say that nothing more will be sent."""
         if self._held:
@@ -244,6 +257,10 @@ class TcpSockets:
         """The struct behind it."""
         return self._pool.table
 
+    def tcbs(self) -> list[Tcb]:
+        """All connections and listeners there are, as ``ss -a`` lists them."""
+        return self._pool.in_use()
+
     def call(self, entry_point: Callable[..., int], *arguments: int) -> int:
         """Call an entry point of `netemu.stack.tcp.calls`: machine code, or plain Python on a plain host."""
         if self._stack.plain and isinstance(entry_point, Kernel):
@@ -290,9 +307,13 @@ class TcpSockets:
         local_port: int = 0,
         interface: int = 0,
         app: int = 0,
+        count: int = 0,
+        send_buffer: int | None = None,
         handle: int = 0,
     ) -> TcpSocket:
         """A connection to an address (hi and lo) and a port, on its way: EVENT_CONNECTED or EVENT_CLOSED follows.
+
+        ``app`` with its ``count``: see `netemu.stack.tcp.apps`. It has the connection; the socket is for looking at it.
 
         Raises `NetemuError` if there is no way to the address, or no port for it.
         """
@@ -300,7 +321,8 @@ class TcpSockets:
         tcb = sock.tcb
         tcb.local_hi, tcb.local_lo, tcb.local_port = *local, local_port
         tcb.remote_hi, tcb.remote_lo, tcb.remote_port = *remote, port
-        tcb.interface, tcb.app = interface, app
+        tcb.interface, tcb.app, tcb.app_count = interface, app, count
+        sock.buffers(send_buffer)
         result = self.call(tcp_connect, sock.address)
         if result != DONE:
             sock.close()

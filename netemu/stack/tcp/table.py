@@ -92,6 +92,9 @@ class TcpTable(Struct):
     bucket_mask: i64
     listeners: i64
     """Host address of LISTENER_BUCKETS addresses of listeners."""
+    send_capacity: i64
+    receive_capacity: i64
+    """Bytes of the rings that each TCB has."""
     free: i64
     free_count: i64
     """TCBs that nobody uses."""
@@ -246,6 +249,8 @@ def alloc_tcb(table: TcpTable) -> i64:
     table.free_count -= 1
     memset(address + TCB_FRESH, 0, TCB_SIZE - TCB_FRESH)
     tcb = tcb_at(address)
+    tcb.send_capacity = table.send_capacity
+    tcb.receive_capacity = table.receive_capacity
     tcb.snd_fin = NOWHERE
     tcb.rcv_fin = NOWHERE
     return address

@@ -119,7 +119,7 @@ class Tcb(Struct):
     """Host addresses of the rings."""
     send_capacity: i64
     receive_capacity: i64
-    """Their bytes."""
+    """Their bytes that are used: all there are unless a user sets less before the connection begins."""
     receive_ranges: i64
     receive_range_items: i64
     sacked_ranges: i64
