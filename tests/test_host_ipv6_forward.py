@@ -32,7 +32,9 @@ def router(*, mtu: int = 1500, offloads: int = 0) -> tuple[SixBench, Interface]:
 
 
 def datagram(size: int = 100, *, hop_limit: int = 64) -> bytes:
-    return wire.ipv6(wire.udp(bytes(n & 0xFF for n in range(size)), addresses=THERE), UDP, addresses=THERE, hop_limit=hop_limit)
+    return wire.ipv6(
+        wire.udp(bytes(n & 0xFF for n in range(size)), addresses=THERE), UDP, addresses=THERE, hop_limit=hop_limit
+    )
 
 
 def unfinished(bench: SixBench, payload: bytes, *, gso_size: int = 0) -> tuple[Skb, bytes]:
