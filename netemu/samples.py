@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Sequence
+from fractions import Fraction
 
 MS = 1_000_000
 """ns in a millisecond."""
@@ -35,7 +36,7 @@ class Samples:
 
     __hash__ = None  # type: ignore[assignment]  # they change
 
-    def percentile(self, percent: float) -> int | None:
+    def percentile(self, percent: float | Fraction) -> int | None:
         """The time that ``percent`` of all do not exceed (nearest rank); None while there are none.
 
         Raises `ValueError` for what is not from 0 to 100.

@@ -47,7 +47,7 @@ MAY_IMPORT = {
     "aio": "errors jit net samples stack timers",  # sockets in asyncio's manner
     "peers": "aio errors frame jit net stack timers",  # what is not netemu: the only part beside capture with I/O
     "capture": "errors frame jit",  # files of frames: nothing of virtio or skbs
-    "expect": "errors",  # expectations in words: nothing of how a run is done
+    "expect": "errors samples",  # expectations in words: nothing of how a run is done
     "job": "capture errors",  # what the jobs over files share
     "wireshark": "errors",
 }

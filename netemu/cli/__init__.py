@@ -16,6 +16,7 @@ from netemu.errors import NetemuError
 
 COMMANDS = {
     "replay": "Play captures through the virtio-net receive path.",
+    "run": "Run a scenario, and say whether what it expects held.",
     "show": "Print the frames of a capture, with the way each took.",
     "to-wire": "Finish what a host left to its hardware.",
     "to-host": "Merge the segments of a flow, as a host's receive offload does.",

@@ -7,7 +7,7 @@
 from __future__ import annotations
 
 from netemu.expect.expectation import Expectation, Quantity, Sighting, parse_expectation
-from netemu.expect.measured import Measured, Samples
+from netemu.expect.measured import Measured
 from netemu.expect.predicate import Predicate, parse_predicate
 from netemu.expect.verdict import Verdict, judge
 
@@ -19,7 +19,6 @@ __all__ = [
     "Predicate",
     "parse_predicate",
     "Measured",
-    "Samples",
     "Verdict",
     "judge",
 ]

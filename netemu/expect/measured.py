@@ -7,36 +7,23 @@ from dataclasses import dataclass, field
 from fractions import Fraction
 
 from netemu.expect.predicate import Predicate, true_of
+from netemu.samples import Samples
 
 
-class Samples:
-    """A value for each packet, in nanoseconds."""
+def statistic(samples: Samples, name: str) -> Fraction | None:
+    """One number for all of them, in ns; None if there are none.
 
-    def __init__(self, values: Iterable[int] = ()) -> None:
-        """Take the values, in any order."""
-        self._values = sorted(values)
-
-    def __len__(self) -> int:
-        """How many there are."""
-        return len(self._values)
-
-    def of(self, statistic: str) -> Fraction | None:
-        """A statistic; None if there is no value to take it of.
-
-        ``min``, ``avg``, ``max``; ``mdev`` is the mean distance from the average; ``p99`` the least value that 99 of a
-        hundred do not exceed (nearest rank).
-        """
-        values = self._values
-        if not values:
-            return None
-        average = Fraction(sum(values), len(values))
-        if statistic in {"avg", "mdev"}:
-            spread = Fraction(sum(abs(value - average) for value in values)) / len(values)
-            return average if statistic == "avg" else spread
-        if statistic in {"min", "max"}:
-            return Fraction(values[0 if statistic == "min" else -1])
-        rank = -(-Fraction(statistic.removeprefix("p")) * len(values) // 100)
-        return Fraction(values[max(int(rank), 1) - 1])
+    ``min``, ``avg``, ``max``; ``mdev`` is the standard deviation, as ping's; ``p99`` the least value that 99 of a
+    hundred do not exceed (nearest rank).
+    """
+    if not len(samples):
+        return None
+    if name == "avg":
+        return Fraction(sum(samples), len(samples))
+    if name == "mdev":
+        return Fraction(round(samples.deviation or 0))
+    percent = {"min": "0", "max": "100"}.get(name, name.removeprefix("p"))
+    return Fraction(samples.percentile(Fraction(percent)) or 0)
 
 
 Value = int | Fraction | Samples | None

@@ -28,7 +28,7 @@ METRICS = {
     "delay": Metric(TIME, "one way, from a guest's socket to the other's", sampled=True),
     "jitter": Metric(TIME, "how much delays differ from one packet to the next, smoothed (RFC 3550)"),
     "bytes": Metric(SIZE, "payload that arrived"),
-    "goodput": Metric(RATE, "payload that arrived, by the time from first to last"),
+    "goodput": Metric(RATE, "payload that arrived, by the time that took"),
     "duration": Metric(TIME, "from the start to the end"),
     "connect": Metric(TIME, "until the connection stood", sampled=True),
     "retransmits": Metric(COUNT, "segments sent again"),
@@ -38,7 +38,7 @@ METRICS = {
 """Every metric of traffic."""
 
 OF_KIND = {
-    "ping": ("sent", "received", "lost", "loss", "duplicates", "rtt", "duration"),
+    "ping": ("sent", "received", "lost", "loss", "duplicates", "errors", "rtt", "duration"),
     "udp": (
         *("sent", "received", "lost", "loss", "duplicates", "reordered", "delay", "jitter"),
         *("bytes", "goodput", "duration"),

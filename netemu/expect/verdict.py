@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from fractions import Fraction
 
 from netemu.expect.expectation import Expectation, Quantity, Sighting
-from netemu.expect.measured import Measured, Samples
+from netemu.expect.measured import Measured, statistic
 from netemu.expect.units import written
+from netemu.samples import Samples
 
 _SIGNS: dict[str, Callable[[Fraction, Fraction], bool]] = {
     "<=": operator.le,
@@ -34,6 +35,10 @@ class Verdict:
     """Where: the thing that decided, of all that the expectation is about."""
     value: float | int | None
     """The same in base units: ns, bit/s, bytes, shares of 1, pieces."""
+
+    def __bool__(self) -> bool:
+        """Whether it held."""
+        return self.held
 
 
 def judge(expectation: Expectation, measured: Measured) -> Verdict:
@@ -60,7 +65,7 @@ def _judge_quantity(wanted: Quantity, measured: Measured) -> Verdict:
         return Verdict(wanted, held=False, measured="nothing has it", scope=None, value=None)
     for scope in scopes:
         found = measured.values[scope][wanted.metric]
-        value = found.of(wanted.statistic or "avg") if isinstance(found, Samples) else found
+        value = statistic(found, wanted.statistic or "avg") if isinstance(found, Samples) else found
         if value is None:
             return Verdict(wanted, held=False, measured="nothing to measure it of", scope=scope, value=None)
         value = Fraction(value)

@@ -1,7 +1,7 @@
 """Where compiled kernels are kept between runs.
 
 A compiled entry point depends on every kernel it calls, wherever that stands. So the folder's name carries a hash
-of all of the package's source, and a few old folders are kept.
+of all of the package's source that kernels can come from, and a few old folders are kept.
 """
 
 from __future__ import annotations
@@ -14,6 +14,8 @@ from pathlib import Path
 
 _PACKAGE = Path(__file__).resolve().parent.parent
 _KEEP = 6
+_NO_KERNELS = {"cli", "expect", "scenario"}
+"""Folders on which no kernel depends."""
 
 
 def _root() -> Path:
@@ -27,7 +29,7 @@ def _root() -> Path:
 def _source_hash() -> str:
     digest = hashlib.blake2b(digest_size=8)
     for path in sorted(_PACKAGE.rglob("*.py")):
-        if path.parent.name != "cli":
+        if path.parent.name not in _NO_KERNELS:
             digest.update(path.name.encode())
             digest.update(path.read_bytes())
     return digest.hexdigest()

@@ -32,6 +32,9 @@ class LabCapture(CaptureWriter):
         """Make the file; ``name`` is its interface's. Raises `ConfigError` and `CaptureError` as every capture does."""
         super().__init__(path, link_type, interface=InterfaceInfo(name=name), room=ROOM)
         self.at: PortCapture | None = None
+        self.place = name
+        """The guest, link or port that it is of."""
+        self.is_of_frames = link_type == LINKTYPE_ETHERNET
         world.add_capture(self)
 
     def finish(self) -> None:

@@ -16,6 +16,7 @@ import asyncio
 import os
 import zlib
 from collections.abc import Callable, Coroutine, Iterable
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
@@ -23,10 +24,15 @@ from netemu.aio.loop import EmulatedLoop
 from netemu.aio.names import Names
 from netemu.driver.eras import DEFAULT_ERA
 from netemu.errors import ConfigError
+from netemu.expect import Verdict
+from netemu.expect.measured import Value
+from netemu.expect.words import did_you_mean
 from netemu.lab.captures import LabCapture, capture_guest, capture_port, capture_ring
 from netemu.lab.cpu import Cpu
+from netemu.lab.expectations import Expectations
 from netemu.lab.guest import Guest, Offloads
 from netemu.lab.kernels import load_kernels
+from netemu.lab.measure import lab_counters
 from netemu.lab.router import Router
 from netemu.lab.wires import LabLink, LabSwitch
 from netemu.net.options import LinkOptions
@@ -63,6 +69,12 @@ class Lab:
         self.nodes: dict[str, Node] = {}
         self.links: dict[str, LabLink] = {}
         self.captures: list[LabCapture] = []
+        self.folder = Path()
+        """Where captures go whose path is relative."""
+        self.verdicts: list[Verdict] = []
+        """Once the lab is closed: what became of its expectations."""
+        self._looking: list[LabCapture] = []
+        self._expectations = Expectations(self._look_at, self.counters)
         self._macs = 0
 
     @property
@@ -181,13 +193,49 @@ class Lab:
         the wire has them, or with ``raw`` as they travel inside an emulator, unfinished. The file is complete when
         the lab is closed.
         """
-        if isinstance(at, Guest):
-            capture = capture_ring(self.world, at, path) if ring else capture_guest(self.world, at, path)
-        else:
-            port = at.ports[0] if isinstance(at, LabLink) else self.port_of(at)
-            capture = capture_port(self.world, port, path, self._name_of(at), raw=raw)
+        capture = self._capture(at, self.folder / path, ring=ring, raw=raw)
         self.captures.append(capture)
         return capture
+
+    def _capture(self, at: Node | LabLink | Port, path: Path, *, ring: bool = False, raw: bool = False) -> LabCapture:
+        if isinstance(at, Guest):
+            return capture_ring(self.world, at, path) if ring else capture_guest(self.world, at, path)
+        port = at.ports[0] if isinstance(at, LabLink) else self.port_of(at)
+        return capture_port(self.world, port, path, self._name_of(at), raw=raw)
+
+    def counters(self) -> dict[str, dict[str, Value]]:
+        """What everything here has counted, by scope: guest.NAME, link.NAME and so on; see `netemu.lab.measure`."""
+        return lab_counters(self.nodes, self.links)
+
+    def expect(self, text: str, of: Any = None) -> Verdict | None:
+        """Expect something, as docs/scenarios.md has it: "loss <= 1 %", "never seen at a: tcp.flags.reset == 1".
+
+        What is expected ``of`` something that was measured (by `Guest.ping` or `netemu.traffic.udp.udp_flow`, say) is
+        judged now; the verdict is true if it held. Otherwise it is about the lab's counters, or about frames from
+        now on, and is judged when the lab is closed: see ``verdicts``. Raises `ConfigError` for what is no expectation,
+        or is about what is not there.
+        """
+        return self._expectations.expect(text, of)
+
+    def place(self, name: str) -> tuple[str, Guest | LabLink]:
+        """The guest or link that a name means, "a" or "guest.a", with its full name; raises `ConfigError`."""
+        kind, _, bare = name.partition(".")
+        found: dict[str, Guest | LabLink] = {f"link.{key}": link for key, link in self.links.items()}
+        found |= {f"guest.{key}": node for key, node in self.nodes.items() if isinstance(node, Guest)}
+        for full, thing in found.items():
+            if name in {full, full.partition(".")[2]}:
+                return full, thing
+        known = found if kind in {"guest", "link"} and bare else [full.partition(".")[2] for full in found]
+        raise ConfigError(f"no guest and no link is called {name!r}{did_you_mean(name, known)}")
+
+    def _look_at(self, name: str, scratch: Path) -> tuple[str, Path]:
+        """Have the frames at a place captured, into ``scratch`` if nobody does already: its full name, and the file."""
+        full, thing = self.place(name)
+        for capture in self.captures:
+            if capture.place == thing.name and capture.is_of_frames:
+                return full, Path(capture.path)
+        self._looking.append(self._capture(thing, scratch))
+        return full, scratch
 
     def at(self, when: str | float, what: Callable[..., object], *arguments: Any) -> None:
         """Call ``what`` when the emulated time is ``when``: "5s", or a number of seconds."""
@@ -203,10 +251,18 @@ class Lab:
             asyncio.set_event_loop(None)
 
     def close(self) -> None:
-        """Finish the captures, and end the loop."""
-        for capture in self.captures:
+        """Finish the captures, and end the loop with whatever runs on it."""
+        left = asyncio.all_tasks(self.loop)
+        for task in left:
+            task.cancel()
+        if left:
+            self.loop.run_until_complete(asyncio.gather(*left, return_exceptions=True))
+        for capture in self.captures + self._looking:
             capture.finish()
         self.captures.clear()
+        self._looking.clear()
+        self.verdicts = self._expectations.judge()
+        self._expectations.close()
         self.loop.close()
 
     def __enter__(self) -> Self:

@@ -8,6 +8,7 @@ from ipaddress import IPv4Address, IPv4Interface, IPv6Address, IPv6Interface, ip
 from pathlib import Path as FilePath
 
 from netemu.errors import ConfigError
+from netemu.expect import Sighting
 from netemu.expect.words import did_you_mean, listed
 from netemu.scenario.check_card import check_card
 from netemu.scenario.check_expect import check_expectations
@@ -218,6 +219,8 @@ class _Checks:
         if isinstance(one, UdpTraffic) and (one.rate is None) == (one.pps is None):
             count = "neither" if one.rate is None else "both"
             self.mistakes.add(where, f"traffic {name}: expected rate or pps, not {count}")
+        if isinstance(one, UdpTraffic):
+            self._told((*where, "size"), _sizes, one.size, key="traffic.size")
         if isinstance(one, ScapyTraffic) and one.packets:
             self._told((*where, "packets"), parse_packets, one.packets, key="traffic.packets")
         if isinstance(one, ReplayTraffic) and one.file and not (self.scenario.folder / one.file).is_file():
@@ -227,6 +230,7 @@ class _Checks:
         """Captures are of places that exist, each in a file of its own that has a name of its kind."""
         places = {*self.scenario.guests, *(link.label for _, link in self.scenario.links)}
         files: set[str] = set()
+        seen: dict[str, bool] = {}
         for where, one in self.scenario.captures:
             bare = one.at.partition(".")[2] if one.at.startswith(("guest.", "link.")) else one.at
             if bare and bare not in places:
@@ -239,3 +243,25 @@ class _Checks:
             if one.file and FilePath(one.file).name in files:
                 self.mistakes.add((*where, "file"), f"capture.file: {one.file} is written by a capture already")
             files.add(FilePath(one.file).name)
+            kind = "guest" if bare in self.scenario.guests and not one.at.startswith("link.") else "link"
+            if one.ring and kind == "link":
+                self.mistakes.add((*where, "ring"), "capture.ring: a ring is captured at a guest")
+            if one.raw and kind == "guest":
+                self.mistakes.add((*where, "raw"), "capture.raw: at a guest frames are raw anyway; it is for links")
+            if (place := f"{kind}.{bare}") in seen:
+                self.mistakes.add((*where, "at"), f"capture.at: there is a capture of {bare} already")
+            seen[place] = one.ring
+        for expected in self.scenario.expected:
+            wanted = expected.expectation
+            if isinstance(wanted, Sighting) and any(seen.get(f"{kind}{wanted.place}") for kind in ("", "guest.")):
+                words = f"{wanted.place} has a capture of its ring: frames can be looked for at its link"
+                self.mistakes.add(expected.where, words)
+
+
+def _sizes(text: str) -> None:
+    """Raise `ConfigError` for what are no sizes of a flow's datagrams."""
+    from netemu.stack.udp.output import PAYLOAD_MAX_V4  # noqa: PLC0415 - loads NumPy
+    from netemu.traffic.draws import size_table  # noqa: PLC0415
+    from netemu.traffic.udp_source import HEADER  # noqa: PLC0415
+
+    size_table(text, HEADER, PAYLOAD_MAX_V4)

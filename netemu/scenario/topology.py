@@ -198,6 +198,10 @@ class CaptureSection(Section):
     """A guest or a link."""
     file: str
     """Where to write, relative to the folder of the output."""
+    ring: bool = False
+    """Of a guest: what lies in the rings of its card, virtio headers included."""
+    raw: bool = False
+    """Of a link: frames with what their senders left undone."""
 
 
 def keys_of(section: type[BaseModel]) -> list[str]:

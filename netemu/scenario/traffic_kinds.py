@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from typing import Annotated, Any, ClassVar
 
 from pydantic import BeforeValidator, Field
@@ -10,28 +9,12 @@ from pydantic import BeforeValidator, Field
 from netemu.scenario.topology import Section
 from netemu.scenario.values import Duration, Name, Rate, Size, fault, one_of, shown
 
-_SIZES = re.compile(r"(constant|exponential)\s+(\d+)|(uniform)\s+(\d+)\s+(\d+)|(imix)")
-MOST_PAYLOAD = 65507
-"""Bytes of a UDP datagram's payload."""
-IMIX = ((7, 12), (4, 542), (1, 1472))
-"""Weights and payload sizes of the simple Internet mix: packets of 40, 570 and 1500 bytes."""
-
 
 def _sizes(value: Any) -> str:
-    """A distribution of sizes in its usual form."""
-    if isinstance(value, int) and not isinstance(value, bool):
-        value = f"constant {value}"
-    found = _SIZES.fullmatch(value.strip()) if isinstance(value, str) else None
-    if found is None:
-        raise fault(
-            'expected bytes, "constant N", "uniform MIN MAX", "exponential MEAN" or "imix"' + f", not {shown(value)}"
-        )
-    numbers = [int(text) for text in re.findall(r"\d+", value)]
-    if any(number > MOST_PAYLOAD for number in numbers):
-        raise fault(f"a datagram has at most {MOST_PAYLOAD} bytes, not {max(numbers)}")
-    if found[3] and numbers[0] > numbers[1]:
-        raise fault(f"the smallest size comes first, and {numbers[0]} is more than {numbers[1]}")
-    return " ".join(value.split())
+    """What `netemu.traffic.draws.size_table` reads: a number of bytes, or the words of a distribution."""
+    if isinstance(value, bool) or not isinstance(value, str | int):
+        raise fault(f'expected bytes, as in 1000, or a distribution, as in "uniform 64 1400", not {shown(value)}')
+    return str(value)
 
 
 Sizes = Annotated[str, BeforeValidator(_sizes)]
@@ -88,7 +71,7 @@ class UdpTraffic(Targeted):
     """Payload in a second. This, or packets a second."""
     pps: Annotated[float, Field(gt=0, strict=False)] | None = None
     """Datagrams in a second."""
-    size: Sizes = "constant 1000"
+    size: Sizes = "1000"
     """Bytes of payload: a number, "uniform MIN MAX", "exponential MEAN" or "imix"."""
     spacing: Annotated[str, BeforeValidator(one_of("constant", "poisson"))] = "constant"
     """Whether they come evenly, or by chance."""
