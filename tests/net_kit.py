@@ -27,6 +27,18 @@ class Arrival(NamedTuple):
     vnet: bytes
 
 
+def make_wire_frame(frames: WireFrames, data: bytes, vnet: bytes = b"") -> int:
+    """A wire frame of these bytes, with a virtio-net header of 32 bytes if one is given."""
+    wire_frame = alloc_wire_frame(frames.pool, len(data))
+    assert wire_frame
+    frame = frame_at(wire_frame_at(wire_frame).frame)
+    ctypes.memmove(frame.address, data, len(data))
+    if vnet:
+        frame.vnet = wire_frame_at(wire_frame).buffer
+        ctypes.memmove(frame.vnet, vnet.ljust(VNET_ROOM, b"\0"), VNET_ROOM)
+    return wire_frame
+
+
 class Rig:
     """A link, its clock and its buffers. ``send(0, ...)`` is a frame from the first port, which goes forward."""
 
@@ -52,14 +64,7 @@ class Rig:
 
     def make(self, data: bytes, vnet: bytes = b"") -> int:
         """A wire frame of these bytes, with a virtio-net header of 32 bytes if one is given."""
-        wire_frame = alloc_wire_frame(self.frames.pool, len(data))
-        assert wire_frame
-        frame = frame_at(wire_frame_at(wire_frame).frame)
-        ctypes.memmove(frame.address, data, len(data))
-        if vnet:
-            frame.vnet = wire_frame_at(wire_frame).buffer
-            ctypes.memmove(frame.vnet, vnet.ljust(VNET_ROOM, b"\0"), VNET_ROOM)
-        return wire_frame
+        return make_wire_frame(self.frames, data, vnet)
 
     def send(self, data: bytes | int, *, port: int = 0, at: int | None = None, vnet: bytes = b"") -> None:
         """Send a frame, or one of so many zeros, now or at a moment."""

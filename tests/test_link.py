@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from netemu.net.port import port_send
+from netemu.errors import ConfigError
+from netemu.net.link import Link
+from netemu.net.port import Port, port_send
 from netemu.net.wire_frame import get_wire_frame, put_wire_frame, wire_frame_at
 from tests.net_kit import MS, Rig, S, balance
 
@@ -214,3 +216,11 @@ def test_statistics_read_as_tc_prints_them() -> None:
     ]
     rig.run(10 * S)
     assert str(rig.link.forward.stats()).startswith("Sent 250 bytes 2 pkt (dropped 2: queue 2, overlimits 2)\n")
+
+
+def test_a_port_takes_one_link() -> None:
+    rig = Rig()
+    with pytest.raises(ConfigError, match="one link"):
+        Link(rig.timers, rig.frames, rig.ports[0], Port())
+    rig.link.unplug()
+    Link(rig.timers, rig.frames, rig.ports[0], rig.ports[1])

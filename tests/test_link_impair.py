@@ -170,6 +170,15 @@ def test_jitter_reorders_frames_that_follow_closely() -> None:
     assert all(5 * MS <= when - 100_000 * n <= 15 * MS for when, n in zip(rig.times, arrived, strict=True))
 
 
+def test_with_a_rate_jitter_keeps_the_order() -> None:
+    """As netem with a rate: a frame leaves its queue no earlier than the one before."""
+    rig = Rig("delay 10ms 5ms rate 1gbit")
+    numbered(rig, 200, gap=100_000)
+    assert numbers(rig) == list(range(200))
+    assert all(5 * MS <= when - 100_000 * n <= 16 * MS for n, when in enumerate(rig.times))
+    assert rig.times == sorted(rig.times)
+
+
 def test_correlated_jitter_reorders_less() -> None:
     def inversions(words: str) -> int:
         rig = Rig(words)

@@ -4,6 +4,7 @@
   through the rest on its own, is lost or corrupted by its own chance, and not duplicated again. It leaves first.
 * A frame that is lost has used its time of the rate (`netemu.net.direction`).
 * Reordering lets one frame in ``gap`` go without delay, with the chance given.
+* Jitter lets frames overtake each other, but not on a link with a rate: there one that is late holds up those behind.
 
 Every concept has its own generator, seeded from the direction's seed, so that turning one on does not change what the
 others draw.
@@ -78,7 +79,10 @@ def _send_on(direction: i64, im: Impairments, wire_frame: i64) -> None:
         d.reordered += 1
         enter_line(direction, wire_frame, now)
     else:
-        enter_line(direction, wire_frame, now + drawn_delay(spread_at(im.spread)))
+        when = now + drawn_delay(spread_at(im.spread))
+        if d.rate != 0 and d.line_first != 0:
+            when = max(when, wire_frame_at(d.line_last).when)
+        enter_line(direction, wire_frame, when)
     while others != 0:
         following = wire_frame_at(others).next
         call2(d.impair, direction, others)

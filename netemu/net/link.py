@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from netemu.errors import ConfigError
 from netemu.jit import hook
 from netemu.net.direction import Direction
 from netemu.net.impairing import Impairing
@@ -120,8 +121,11 @@ class Link:
         """Plug ``a`` and ``b`` in.
 
         ``options`` are those of both directions, unless ``forward`` (from ``a`` to ``b``) or ``backward`` has others.
-        ``seed`` is the link's own: two links with the same seed have the same chances.
+        ``seed`` is the link's own: two links with the same seed have the same chances. Raises `ConfigError` if a port
+        has a link already.
         """
+        if a.link or b.link:
+            raise ConfigError("a port takes one link: unplug the other one first")
         both = options or LinkOptions()
         self.ports = (a, b)
         self.forward = LinkDirection(timers, frames, b, forward or both, 2 * seed)
