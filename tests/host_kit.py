@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ctypes
 from dataclasses import dataclass
+from typing import Any
 
 from netemu.jit import allocate, call2, hook
 from netemu.skb import Skb
@@ -102,15 +103,15 @@ class HostBench:
         """Let time pass."""
         self.queue.run_until(self.now + round(seconds * SECOND))
 
-    def skb(self, frame: bytes, **layout: object) -> Skb:
+    def skb(self, frame: bytes, **layout: Any) -> Skb:
         """An skb of a frame (`SkbKit.build`), addressed as the frame says."""
-        skb = self.skbs.build(frame, **layout)  # type: ignore[arg-type]
+        skb = self.skbs.build(frame, **layout)
         own = [interface.mac.to_bytes(6, "big") for interface in self.stack.interfaces]
         if skb.pkt_type == 0 and frame[:6] not in own:
             skb.pkt_type = 3
         return skb
 
-    def receive(self, frame: bytes, interface: Interface | None = None, **layout: object) -> StackReason:
+    def receive(self, frame: bytes, interface: Interface | None = None, **layout: Any) -> StackReason:
         """Take a frame; the verdict."""
         return self.take(self.skb(frame, **layout), interface)
 

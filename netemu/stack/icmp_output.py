@@ -47,8 +47,9 @@ _CONTROL = 0xC0
 """Precedence of an error: internetwork control (RFC 1812 section 4.3.2.5)."""
 _SECOND = 1_000_000_000
 _PER_SECOND = 1000
-_BURST = 50
-_PEER_BURST = 6
+BURST = 50 * _SECOND
+"""Tokens of a host that has not complained for a while."""
+_PEER_BURST = 6 * _SECOND
 
 
 @kernel
@@ -56,7 +57,7 @@ def _global_allows(host: i64, now: i64) -> i64:
     """Take one of the host's tokens (Linux's icmp_global_allow, icmp_msgs_per_sec and icmp_msgs_burst); 0: none."""
     ip = ip_state_at(host_at(host).ip)
     gone = min(now - ip.icmp_stamp, _SECOND)
-    ip.icmp_tokens = min(ip.icmp_tokens + gone * _PER_SECOND, _BURST * _SECOND)
+    ip.icmp_tokens = min(ip.icmp_tokens + gone * _PER_SECOND, BURST)
     ip.icmp_stamp = now
     if ip.icmp_tokens < _SECOND:
         return 0
@@ -72,9 +73,9 @@ def _peer_allows(host: i64, lo: i64, now: i64) -> i64:
     if peer.lo != lo or peer.hi != 0:
         peer.hi = 0
         peer.lo = lo
-        peer.tokens = _PEER_BURST * _SECOND
+        peer.tokens = _PEER_BURST
         peer.last = now
-    peer.tokens = min(peer.tokens + now - peer.last, _PEER_BURST * _SECOND)
+    peer.tokens = min(peer.tokens + now - peer.last, _PEER_BURST)
     peer.last = now
     if peer.tokens < _SECOND:
         return 0

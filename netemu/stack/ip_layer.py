@@ -25,7 +25,7 @@ from netemu.stack.fragments import ip_defrag, ip_expire
 from netemu.stack.held import HeldPackets
 from netemu.stack.host import OFFLOAD_CSUM, OFFLOAD_TSO4, OFFLOAD_TSO6, Host, Interface
 from netemu.stack.icmp_input import icmp_input
-from netemu.stack.icmp_output import QUOTE_SIZE, icmp_send_hook
+from netemu.stack.icmp_output import BURST, QUOTE_SIZE, icmp_send_hook
 from netemu.stack.ip_input import ip_input
 from netemu.stack.ip_output import host_route, host_send
 from netemu.stack.ip_state import PEER_COUNT, ROOM_SIZE, IpState, Peer
@@ -120,6 +120,7 @@ class IpLayer:
             peers=self._array(Peer, PEER_COUNT),
             loopback_deliver=hook_of(loopback_deliver),
             cut=hook_of(ip_cut),
+            icmp_tokens=BURST,
         )
         host.ip = self.state.address
         host.routes = self.routes.struct.address
