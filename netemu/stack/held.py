@@ -9,6 +9,8 @@ checksum and segmentation still need; `take_held` puts the bytes side by side ag
 
 from __future__ import annotations
 
+import numpy as np
+
 from netemu.jit import Buffer, Struct, StructArray, allocate, array_of, i64, kernel, memcpy, pointer, struct
 from netemu.stack.packet import Packet, packet_at, packet_len
 
@@ -167,8 +169,8 @@ class HeldPackets:
         """Room for ``count`` chunks."""
         self._bytes: Buffer = allocate(count * CHUNK_SIZE)
         self._chunks: StructArray[Held] = array_of(Held, count)
-        for number, chunk in enumerate(self._chunks):
-            chunk.bytes = self._bytes.address + number * CHUNK_SIZE
-            chunk.next = self._chunks.address + (number + 1) * HELD_SIZE
-        self._chunks[-1].next = 0
+        order, view = np.arange(count), self._chunks.view
+        view["bytes"] = self._bytes.address + order * CHUNK_SIZE
+        view["next"] = self._chunks.address + (order + 1) * HELD_SIZE
+        view["next"][-1] = 0
         self.struct = HeldPool(free=self._chunks.address, free_count=count)

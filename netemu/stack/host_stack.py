@@ -6,13 +6,13 @@ from collections.abc import Callable
 from typing import Any
 
 from netemu.chance import seeded
-from netemu.jit import Buffer, StructArray, allocate, array_of, hook
+from netemu.jit import Buffer, StructArray, allocate, array_of, hook, load_together
 from netemu.jit.kernels import Kernel
 from netemu.stack.addresses import InterfaceAddress, Network, parse_interface
 from netemu.stack.deliver import host_deliver
 from netemu.stack.host import Host, Interface, Ready
 from netemu.stack.ip6_layer import Ip6Layer
-from netemu.stack.ip_layer import IpLayer
+from netemu.stack.ip_layer import ENTRIES, IpLayer
 from netemu.stack.message_sockets import PingSockets, RawSockets
 from netemu.stack.packet import PacketBuffer
 from netemu.stack.protocols import ProtocolStack
@@ -64,6 +64,8 @@ class HostStack(ProtocolStack):
             packet=self._packet.address,
         )
         self.struct.host = self.host.address
+        if not plain:
+            load_together(host_deliver, *ENTRIES)
         self.deliver = self.host.deliver = self.hook_of(host_deliver)
         self.ip = IpLayer(self.host, self.struct, self.hook_of)
         self._ip6_layer: Ip6Layer | None = None

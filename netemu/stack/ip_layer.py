@@ -6,6 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from netemu.errors import ConfigError
 from netemu.jit import Buffer, StructArray, allocate, array_of
 from netemu.skb import MAX_SKB_FRAGS, Frag, Skb
@@ -61,6 +63,26 @@ from netemu.stack.state import Stack
 from netemu.stack.transport_error import transport_error
 from netemu.timers import TIMER_SIZE, Timer
 
+ENTRIES = (
+    ip_input,
+    host_send,
+    neighbour_ask,
+    ip_cut,
+    ip_defrag,
+    arp_input,
+    icmp_input,
+    neighbour_timer,
+    icmp_send_hook,
+    host_route,
+    arp_solicit,
+    arp_unreachable,
+    ip_expire,
+    loopback_xmit,
+    loopback_deliver,
+    transport_error,
+)
+"""What is compiled for it, the largest first."""
+
 LOOPBACK_MTU = 65535
 """The longest IP packet. Linux's is 1 more, which no packet makes use of."""
 POINT_TO_POINT = 31
@@ -102,7 +124,7 @@ class IpLayer:
         self._host = host
         self._memory: list[Any] = []
         self._held, self._reassembly = HeldPackets(), Reassembly()
-        self.held = self._held.struct
+        self.held, self.reassembly = self._held.struct, self._reassembly.struct
         self._reassembly.struct.expire4 = hook_of(ip_expire)
         self.routes = RouteTable()
         self._names: dict[int, str] = {}
@@ -150,8 +172,7 @@ class IpLayer:
         self._neighbours: StructArray[Neighbour] = array_of(Neighbour, NEIGHBOUR_COUNT)
         timers: StructArray[Timer] = array_of(Timer, NEIGHBOUR_COUNT)
         self._memory.append(timers)
-        for number, neighbour in enumerate(self._neighbours):
-            neighbour.timer = timers.address + number * TIMER_SIZE
+        self._neighbours.view["timer"] = timers.address + np.arange(NEIGHBOUR_COUNT) * TIMER_SIZE
         self.neighbours = Neighbours(
             buckets=self._array(Bucket, BUCKETS),
             first=self._neighbours.address,
