@@ -229,6 +229,78 @@ def test_a_duplicate_is_told_from_a_sack(
     assert (3500, 4000) not in board.ranges.pairs()
 
 
+# Retransmissions that are lost.
+
+
+def test_a_retransmission_is_lost_when_three_segments_behind_it_arrived() -> None:
+    """Segments 10 to 12 were sent after it; the gap at 4, retransmitted with it, is lost again too, and comes next."""
+    board = after(0, 1, 2, 3, 5, 6, 7, 8, 9)
+    begin_recovery(board.struct)
+    assert [take(board), take(board)] == [(RETRANSMIT, 0, MSS), (RETRANSMIT, 4 * MSS, MSS)]
+    note_new_data(board.struct, 20 * MSS)
+    board.ack(0, [(10 * MSS, 12 * MSS)])
+    assert set_pipe(board.struct) == (2 + 8) * MSS
+    assert take(board, new_data=1)[0] == NEW_DATA
+    board.ack(0, [(10 * MSS, 13 * MSS)])
+    assert set_pipe(board.struct) == 7 * MSS
+    assert take(board, new_data=1) == (RETRANSMIT, 0, MSS)
+    assert take(board, new_data=1) == (RETRANSMIT, 4 * MSS, MSS)
+    assert take(board, new_data=1)[0] == NEW_DATA
+    assert set_pipe(board.struct) == (2 + 7) * MSS
+    board.ack(0, [(10 * MSS, 20 * MSS)])
+    assert take(board)[0] != RETRANSMIT  # these were sent before
+    note_new_data(board.struct, 30 * MSS)
+    board.ack(0, [(10 * MSS, 23 * MSS)])
+    assert take(board) == (RETRANSMIT, 0, MSS)
+
+
+def test_a_gap_of_several_segments_is_sent_again_piece_by_piece() -> None:
+    board = Board(MSS)
+    note_new_data(board.struct, 10 * MSS)
+    board.ack(0, [(3500, 10000)])
+    begin_recovery(board.struct)
+    first = [take(board) for _ in range(4)]
+    assert [place for _, place, _ in first] == [0, 1000, 2000, 3000]
+    note_new_data(board.struct, 20 * MSS)
+    board.ack(0, [(10000, 13000)])
+    assert [take(board) for _ in range(4)] == first
+    assert take(board, new_data=1)[0] == NEW_DATA
+
+
+def test_of_a_gap_that_was_filled_in_the_middle_both_parts_are_lost_again() -> None:
+    board = Board(MSS)
+    note_new_data(board.struct, 10 * MSS)
+    board.ack(0, [(3000, 10000)])
+    begin_recovery(board.struct)
+    for _ in range(3):
+        assert take(board)[0] == RETRANSMIT
+    note_new_data(board.struct, 20 * MSS)
+    board.ack(0, [(1000, 2000)])
+    board.ack(0, [(10000, 13000), (1000, 2000)])
+    assert [take(board), take(board)] == [(RETRANSMIT, 0, MSS), (RETRANSMIT, 2 * MSS, MSS)]
+    assert take(board, new_data=1)[0] == NEW_DATA
+
+
+def test_by_the_rfc_a_lost_retransmission_waits_for_the_timer() -> None:
+    board = after(0, 1, 2, 3, sent=20)
+    board.struct.by_the_rfc = 1
+    begin_recovery(board.struct)
+    assert take(board) == (RETRANSMIT, 0, MSS)
+    note_new_data(board.struct, 40 * MSS)
+    board.ack(0, [(1 * MSS, 40 * MSS)])
+    assert take(board, new_data=1)[0] == NEW_DATA
+
+
+def test_after_a_timeout_a_lost_retransmission_is_found_too() -> None:
+    """Nothing was SACKed when it was sent."""
+    board = after(0, sent=2)
+    begin_timeout(board.struct)
+    assert [take(board), take(board)] == [(RETRANSMIT, 0, MSS), (RETRANSMIT, MSS, MSS)]
+    note_new_data(board.struct, 9 * MSS)
+    board.ack(MSS, [(2 * MSS, 5 * MSS)])
+    assert take(board, new_data=1) == (RETRANSMIT, MSS, MSS)
+
+
 # Reordering.
 
 
@@ -344,6 +416,7 @@ class Model:
 @settings(max_examples=400, deadline=None)
 def test_the_scoreboard_is_what_the_rfc_says_byte_by_byte(steps: list[tuple[str, int, int]]) -> None:
     board, model = Board(1), Model()
+    board.struct.by_the_rfc = 1
     for what, a, b in steps:
         if what == "new":
             model.high_data += a
@@ -374,8 +447,6 @@ def test_the_scoreboard_is_what_the_rfc_says_byte_by_byte(steps: list[tuple[str,
                 assert (board.struct.next, board.struct.next_len) == (place, 1)
                 note_retransmitted(board.struct, RETRANSMIT, place + 1)
                 model.high_rxt = place + 1
-        board.struct.dup_thresh = DUP_THRESH  # the RFC knows no other
-        board.ack(model.una)
         assert set_pipe(board.struct) == model.pipe()
         assert sacked_bytes(board.struct) == len(model.sacked)
         for position in range(model.una, model.high_data):
@@ -383,20 +454,42 @@ def test_the_scoreboard_is_what_the_rfc_says_byte_by_byte(steps: list[tuple[str,
                 assert is_lost(board.struct, position) == model.is_lost(position)
 
 
-@given(st.lists(st.lists(st.tuples(st.integers(-50, 80), st.integers(-50, 80)), max_size=4), max_size=30))
-@settings(max_examples=200, deadline=None)
-def test_no_blocks_bring_the_scoreboard_out_of_its_bounds(acks: list[list[tuple[int, int]]]) -> None:
+@given(
+    st.lists(
+        st.tuples(
+            st.lists(st.tuples(st.integers(-50, 160), st.integers(-50, 160)), max_size=4),
+            st.integers(0, 4),
+            st.integers(0, 3),
+        ),
+        max_size=40,
+    ),
+    st.integers(0, 1),
+)
+@settings(max_examples=300, deadline=None)
+def test_no_blocks_bring_the_scoreboard_out_of_its_bounds(
+    acks: list[tuple[list[tuple[int, int]], int, int]], by_the_rfc: int
+) -> None:
     """A hostile peer, few ranges: what is SACKed stays between SND.UNA and HighData, pipe between 0 and twice that."""
     board = Board(3, ranges=4)
-    note_new_data(board.struct, 60)
+    board.struct.by_the_rfc = by_the_rfc
+    una, sent = 0, 60
+    note_new_data(board.struct, sent)
     begin_recovery(board.struct)
-    for number, blocks in enumerate(acks):
-        board.ack(min(number, 60), blocks)
+    for blocks, ahead, sends in acks:
+        una = min(una + ahead, sent)
+        board.ack(una, blocks)
         pairs = board.ranges.pairs()
-        assert all(number <= left < right <= 60 for left, right in pairs)
+        assert all(una <= left < right <= sent for left, right in pairs)
         assert len(pairs) <= 4
-        assert 0 <= set_pipe(board.struct) <= 2 * (60 - min(number, 60))
-        kind = next_seg(board.struct, 0)
-        if kind in (RETRANSMIT, RESCUE):
-            assert number <= board.struct.next < board.struct.next + board.struct.next_len <= 60
-            note_retransmitted(board.struct, kind, board.struct.next + board.struct.next_len)
+        for _ in range(sends):
+            assert 0 <= set_pipe(board.struct) <= 2 * (sent - una)
+            assert 0 <= board.struct.lost_again <= sent - una
+            kind = next_seg(board.struct, 0)
+            left, size = board.struct.next, board.struct.next_len
+            if kind in (RETRANSMIT, RESCUE):
+                assert una <= left < left + size <= sent
+                assert size <= 3
+                assert not any(low < left + size and left < high for low, high in pairs)
+                note_retransmitted(board.struct, kind, left + size)
+        sent += 2
+        note_new_data(board.struct, sent)

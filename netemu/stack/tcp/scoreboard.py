@@ -13,6 +13,11 @@ Pipe then is a difference of sums: of the unSACKed bytes, those from ``lost_belo
 HighRxt were retransmitted. The set of ranges knows how many bytes are in it; how many of them lie below HighRxt is kept
 up to date (``sacked_retransmitted``), so that nothing walks over the window.
 
+RFC 6675 leaves a retransmission that is lost to the timer. Here, as in Linux before RACK, one counts as lost when
+something was SACKed that was sent DupThresh segments after it: the mark of a range is what ``high_data`` was when the
+gap below it was retransmitted last. Gaps are looked at only when the lowest of these marks says that there may be one
+(``lowest_mark``). What is lost again (``lost_again`` bytes, the first of them at ``again``) goes before all else.
+
 DupThresh begins at 3, and grows on a path that reorders, as in Linux (tcp_check_sack_reordering): when something comes,
 or is acknowledged, that was sent once and lies below what was SACKed before, the distance between the two was no loss.
 Whoever finds out otherwise that a retransmission was for nothing tells by `note_reordering`.
@@ -31,9 +36,11 @@ from netemu.stack.tcp.ranges import (
     clear_ranges,
     range_above,
     range_left,
+    range_mark,
     range_right,
     ranges_at,
     ranges_end,
+    set_range_mark,
     start_ranges,
     trim_ranges,
 )
@@ -52,6 +59,7 @@ RESCUE = 3
 """Like RETRANSMIT: the end of what is outstanding, once in a recovery."""
 
 UNDEFINED = -1
+_NO_MARK = 1 << 62
 
 
 @struct
@@ -61,6 +69,8 @@ class Scoreboard(Struct):
     ranges: i64
     """Address of the `Ranges` that were SACKed."""
     smss: i64
+    by_the_rfc: i64
+    """1: RFC 6675 and no more: DupThresh is 3, and lost retransmissions wait for the timer."""
     dup_thresh: i64
     """DupThresh, in segments."""
     high_ack: i64
@@ -78,6 +88,15 @@ class Scoreboard(Struct):
     """What was sent before the last timeout ends here."""
     sacked_retransmitted: i64
     """SACKed bytes below ``high_rxt``."""
+    lost_again: i64
+    again: i64
+    again_end: i64
+    """Bytes that were retransmitted, and lost again; where the first gap of them begins, and where it ends."""
+    again_sent: i64
+    """Of the gap that is sent again once more, all below this went."""
+    lowest_mark: i64
+    tail_mark: i64
+    """The mark of what was retransmitted above all ranges; 0: nothing was."""
     next: i64
     next_len: i64
     """Result of `next_seg`."""
@@ -101,7 +120,8 @@ def start_scoreboard(board: Scoreboard, ranges: i64, items: i64, range_count: i6
     which there is none left is ignored, which makes the sender send what it need not.
     """
     board.ranges = ranges
-    board.smss = smss
+    board.smss = max(smss, 1)
+    board.by_the_rfc = 0
     board.dup_thresh = DUP_THRESH
     board.high_ack = position
     board.high_data = position
@@ -111,6 +131,12 @@ def start_scoreboard(board: Scoreboard, ranges: i64, items: i64, range_count: i6
     board.lost_below = position
     board.all_lost_below = position
     board.sacked_retransmitted = 0
+    board.lost_again = 0
+    board.again = position
+    board.again_end = position
+    board.again_sent = position
+    board.lowest_mark = _NO_MARK
+    board.tail_mark = 0
     board.next = position
     board.next_len = 0
     board.duplicate = 0
@@ -135,7 +161,7 @@ def dup_thresh(board: Scoreboard) -> i64:
 def note_reordering(board: Scoreboard, position: i64, highest: i64) -> None:
     """What was sent first at ``position`` came after what lies below ``highest``: no loss made that gap."""
     distance = (highest - position + board.smss - 1) // board.smss
-    if distance > board.dup_thresh:
+    if distance > board.dup_thresh and board.by_the_rfc == 0:
         board.dup_thresh = min(distance, _DUP_THRESH_MAX)
 
 
@@ -189,13 +215,60 @@ def _take_block(board: Scoreboard, left: i64, right: i64, highest: i64) -> i64:
     if left < highest:
         known = index < ranges.count and range_left(ranges, index) <= left
         _came_late(board, range_right(ranges, index) if known else left, highest)
+    # The gap below the range that there will be is one that there was, or a part of it: it keeps its mark.
+    index = range_above(ranges, left - 1)
+    mark = range_mark(ranges, index) if index < ranges.count else board.tail_mark
     before = ranges.total
     if left < board.high_rxt:
-        add_range(ranges, left, min(right, board.high_rxt), 0)
+        add_range(ranges, left, min(right, board.high_rxt), mark)
         board.sacked_retransmitted += ranges.total - before
     if right > board.high_rxt:
-        add_range(ranges, max(left, board.high_rxt), right, 0)
+        add_range(ranges, max(left, board.high_rxt), right, mark)
     return ranges.total - before
+
+
+@kernel
+def _is_past(board: Scoreboard, mark: i64) -> i64:
+    """1 if DupThresh segments were SACKed, or at least passed over, that were sent after a gap got its mark."""
+    return 1 if ranges_end(ranges_at(board.ranges)) >= mark + dup_thresh(board) * board.smss else 0
+
+
+@kernel
+def _find_lost_again(board: Scoreboard) -> None:
+    """Look through the gaps for what was retransmitted, and is lost again."""
+    ranges = ranges_at(board.ranges)
+    board.lost_again = 0
+    board.lowest_mark = _NO_MARK
+    left = board.high_ack
+    for index in range(ranges.count):
+        right = min(range_left(ranges, index), board.high_rxt)
+        mark = range_mark(ranges, index)
+        if left >= right:
+            break
+        if mark > 0 and _is_past(board, mark) != 0:
+            if left < board.again_sent < right:
+                left = board.again_sent
+            if board.lost_again == 0:
+                board.again = left
+                board.again_end = right
+            board.lost_again += right - left
+        elif mark > 0:
+            board.lowest_mark = min(board.lowest_mark, mark)
+        left = range_right(ranges, index)
+
+
+@kernel
+def _mark_gap(board: Scoreboard, position: i64) -> None:
+    """Remember when the gap with ``position`` in it was retransmitted."""
+    if board.by_the_rfc != 0:
+        return
+    ranges = ranges_at(board.ranges)
+    index = range_above(ranges, position)
+    if index < ranges.count:
+        set_range_mark(ranges, index, board.high_data)
+    else:
+        board.tail_mark = board.high_data
+    board.lowest_mark = min(board.lowest_mark, board.high_data)
 
 
 @kernel
@@ -235,6 +308,7 @@ def update(board: Scoreboard, una: i64, high_data: i64, blocks: i64, count: i64)
         if ranges.count > 0 and range_left(ranges, 0) == una:
             clear_ranges(ranges)
             board.sacked_retransmitted = 0
+            board.lost_again = 0
             board.reneged += 1
     newly = 0
     if count > 0:
@@ -247,6 +321,8 @@ def update(board: Scoreboard, una: i64, high_data: i64, blocks: i64, count: i64)
             block = sack_block_at(blocks + n * SACK_BLOCK_SIZE)
             newly += _take_block(board, block.left, block.right, highest)
     _find_lost(board)
+    if ranges.count > 0 and (board.lost_again > 0 or _is_past(board, board.lowest_mark) != 0):
+        _find_lost_again(board)
     return newly
 
 
@@ -268,7 +344,7 @@ def set_pipe(board: Scoreboard) -> i64:
         sacked_above += range_right(ranges, index) - max(range_left(ranges, index), edge)
         index -= 1
     not_lost = max(board.high_data - edge - sacked_above, 0)
-    retransmitted = max(board.high_rxt - una - board.sacked_retransmitted, 0)
+    retransmitted = max(board.high_rxt - una - board.sacked_retransmitted - board.lost_again, 0)
     return not_lost + retransmitted
 
 
@@ -297,6 +373,10 @@ def next_seg(board: Scoreboard, new_data: i64) -> i64:
     ``new_data`` says whether there is data that was never sent and fits into the receiver's window.
     """
     ranges = ranges_at(board.ranges)
+    if board.lost_again > 0:
+        board.next = board.again
+        board.next_len = min(board.again_end - board.again, board.smss)
+        return RETRANSMIT
     highest = max(ranges_end(ranges) if ranges.count > 0 else board.high_ack, board.all_lost_below)
     gap = _gap_from(board, max(board.high_rxt, board.high_ack))
     candidate = 1 if gap != 0 and board.next < highest else 0
@@ -333,7 +413,13 @@ def _rescue(board: Scoreboard) -> i64:
 @kernel
 def note_retransmitted(board: Scoreboard, kind: i64, right: i64) -> None:
     """What `next_seg` chose (its value, and where it ends) was sent."""
-    if kind == RETRANSMIT:
+    if kind == RETRANSMIT and board.lost_again > 0 and right <= board.high_rxt:
+        board.again_sent = right
+        if right >= board.again_end:
+            _mark_gap(board, right - 1)
+        _find_lost_again(board)
+    elif kind == RETRANSMIT:
+        _mark_gap(board, right - 1)
         ranges = ranges_at(board.ranges)
         index = range_above(ranges, board.high_rxt)
         while index < ranges.count and range_left(ranges, index) < right:
@@ -358,6 +444,13 @@ def begin_recovery(board: Scoreboard) -> None:
     board.high_rxt = board.high_ack
     board.rescue_rxt = UNDEFINED
     board.sacked_retransmitted = 0
+    board.lost_again = 0
+    board.again_sent = board.high_ack
+    board.lowest_mark = _NO_MARK
+    board.tail_mark = 0
+    ranges = ranges_at(board.ranges)
+    for index in range(ranges.count):
+        set_range_mark(ranges, index, 0)
 
 
 @kernel
