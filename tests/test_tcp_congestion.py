@@ -9,6 +9,9 @@ from hypothesis import strategies as st
 from netemu.stack.tcp.congestion import (
     CONSERVATIVE,
     CUBIC,
+    HYSTART,
+    HYSTART_PLUS,
+    LOSS_ONLY,
     RENO,
     SLOW_START,
     UNLIMITED,
@@ -19,7 +22,9 @@ from netemu.stack.tcp.congestion import (
 from netemu.stack.tcp.congestion_control import (
     after_idle,
     on_ack,
+    on_recovery_ack,
     on_recovery_end,
+    on_recovery_sent,
     on_recovery_start,
     on_timeout,
     on_undo,
@@ -154,6 +159,38 @@ def test_each_timeout_of_idleness_halves_the_window_down_to_the_initial_one() ->
     assert small.cwnd == 4 * MSS
 
 
+# HyStart, as in Linux's tcp_cubic.c.
+
+
+def hystart_acks(window: int, gap: int, rtt: int, count: int, first: int = 1) -> list[tuple[int, bool]]:
+    """A round of ``count`` ACKs, ``gap`` ns apart, on a path of 40 ms: segment and whether slow start was over."""
+    c = control(CUBIC, cwnd=window, hystart=HYSTART)
+    on_ack(c, 0, 1, 1000, 40 * MS, 40 * MS, 1, 1)  # the first round ends: 40 ms is the shortest round trip
+    seen = []
+    for n in range(count):
+        on_ack(c, 0, 1001, 2000, rtt, rtt, 1, 1000 * MS + n * gap)
+        seen.append((n + first, c.ssthresh <= c.cwnd))
+    return seen
+
+
+def test_an_ack_train_of_half_a_round_trip_ends_slow_start() -> None:
+    """40 ms: the ACK that comes more than 20 ms after the round's first one, if none of the gaps is over 2 ms."""
+    assert [n for n, over in hystart_acks(40, 1 * MS, 40 * MS, 22) if over] == [22]
+    assert [n for n, over in hystart_acks(40, 2 * MS, 40 * MS, 12) if over] == [12]
+    assert not hystart_acks(40, 2 * MS + 1, 40 * MS, 100)[-1][1]
+
+
+def test_eight_round_trips_that_are_longer_by_an_eighth_end_slow_start() -> None:
+    """40 ms and 5 ms: not at the ninth of 45 ms, at the ninth of 46 ms; far apart, so that there is no train."""
+    assert not hystart_acks(40, 5 * MS, 45 * MS, 30)[-1][1]
+    assert [n for n, over in hystart_acks(40, 5 * MS, 46 * MS, 9) if over] == [9]
+
+
+def test_a_window_under_16_segments_is_left_alone() -> None:
+    assert not hystart_acks(15, 1 * MS, 90 * MS, 60)[-1][1]
+    assert hystart_acks(16, 1 * MS, 90 * MS, 60)[-1][1]
+
+
 # HyStart++, RFC 9406.
 
 
@@ -164,7 +201,7 @@ class Rounds:
     """
 
     def __init__(self) -> None:
-        self.c = control(CUBIC, cwnd=10, hystart=1)
+        self.c = control(CUBIC, cwnd=10, hystart=HYSTART_PLUS)
         self.end = 1_000_000
 
     def round(self, rtts: list[int]) -> int:
@@ -240,11 +277,53 @@ def test_only_the_first_slow_start_looks_at_round_trips() -> None:
     assert rounds.c.phase == SLOW_START
 
 
+# Proportional rate reduction, RFC 6937.
+
+
+def recovery(cwnd: int, pipe: int, acks: list[tuple[int, int]]) -> list[int]:
+    """Segments sent after each ACK, each of (delivered, advanced), by a sender that sends what it may."""
+    c = control(RENO, cwnd=cwnd)
+    on_recovery_start(c, cwnd * MSS)
+    sent = []
+    for delivered, advanced in acks:
+        pipe -= delivered
+        on_recovery_ack(c, delivered * MSS, pipe * MSS, advanced)
+        may = max(c.cwnd // MSS - pipe, 0)
+        on_recovery_sent(c, may * MSS)
+        pipe += may
+        sent.append(may)
+    return sent
+
+
+def test_one_loss_halves_the_window_over_a_round_trip() -> None:
+    """RFC 6937 section 4: of 20 segments one is lost; one is sent for every two ACKs.
+
+    The first goes early, and is made up for; half a segment of 19 halves is left over.
+    """
+    sent = recovery(20, 19, [(1, 0)] * 19)
+    assert sent == [1, 0, 0] + [1, 0] * 8
+
+
+def test_after_a_burst_of_losses_as_much_is_sent_as_arrives() -> None:
+    """RFC 6937, section 3.1: pipe is below ssthresh at once; packet conservation, then slow start."""
+    assert recovery(20, 4, [(1, 0), (1, 0), (1, 0)]) == [1, 1, 1]
+    assert recovery(20, 4, [(1, 0), (1, 1), (1, 1), (1, 1)]) == [1, 2, 2, 2]
+
+
+def test_the_first_retransmission_goes_whatever_the_reduction_says() -> None:
+    assert recovery(100, 96, [(1, 0)]) == [1]
+
+
+def test_a_reduction_ends_at_the_threshold() -> None:
+    assert sum(recovery(20, 19, [(1, 1)] * 60)) + 19 - 60 == 10
+
+
 # Whatever happens.
 
 
 @given(
     st.sampled_from([RENO, CUBIC]),
+    st.sampled_from([LOSS_ONLY, HYSTART, HYSTART_PLUS]),
     st.lists(
         st.one_of(
             st.tuples(st.just("ack"), st.integers(1, 1 << 20)),
@@ -259,9 +338,9 @@ def test_only_the_first_slow_start_looks_at_round_trips() -> None:
 )
 @settings(max_examples=200, deadline=None)
 def test_the_window_stays_between_a_segment_and_what_tcp_can_announce(
-    algorithm: int, steps: list[tuple[str, int]], pace: int
+    algorithm: int, hystart: int, steps: list[tuple[str, int]], pace: int
 ) -> None:
-    c = control(algorithm, hystart=1)
+    c = control(algorithm, hystart=hystart)
     now = una = 0
     for what, value in steps:
         now += pace

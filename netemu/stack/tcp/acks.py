@@ -8,14 +8,14 @@ from netemu.stack.tcp.events import tell
 from netemu.stack.tcp.lifetime import timers_of
 from netemu.stack.tcp.options import options_at, unwrap_sacks
 from netemu.stack.tcp.owed import challenge
-from netemu.stack.tcp.recovery import arm_retransmit, duplicate_acked, new_data_acked
+from netemu.stack.tcp.recovery import acked_in_recovery, arm_retransmit, duplicate_acked, new_data_acked
 from netemu.stack.tcp.rtt import rtt_at, rtt_sample
-from netemu.stack.tcp.scoreboard import scoreboard_at, update
+from netemu.stack.tcp.scoreboard import sacked_bytes, scoreboard_at, update
 from netemu.stack.tcp.segment import FIN, SYN, Segment
 from netemu.stack.tcp.send_buffer import send_buffer_acknowledge, send_buffer_at, send_buffer_free
 from netemu.stack.tcp.send_times import NO_SAMPLE, measure_acked, send_times_at
 from netemu.stack.tcp.table import table_at
-from netemu.stack.tcp.tcb import EVENT_SENT, EVENT_WRITABLE, NOWHERE, OPEN, Tcb
+from netemu.stack.tcp.tcb import EVENT_SENT, EVENT_WRITABLE, FAST_RECOVERY, NOWHERE, OPEN, Tcb
 from netemu.timers import timer_stop
 
 _MS = 1_000_000
@@ -113,6 +113,7 @@ def take_ack(tcb: Tcb, segment: Segment) -> i64:
     una = tcb.snd_una
     board = scoreboard_at(tcb.scoreboard)
     blocks = 0
+    had = una + sacked_bytes(board)
     if tcb.sack != 0:
         blocks = options.sack_count
         if blocks > 0:
@@ -138,4 +139,6 @@ def take_ack(tcb: Tcb, segment: Segment) -> i64:
             duplicate_acked(tcb)
     elif newly > 0 and tcb.recovery == OPEN:
         duplicate_acked(tcb)
+    if tcb.recovery == FAST_RECOVERY:
+        acked_in_recovery(tcb, tcb.snd_una + sacked_bytes(board) - had, 1 if ack > una else 0)
     return 1

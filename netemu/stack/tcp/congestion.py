@@ -11,6 +11,13 @@ from netemu.jit import Struct, i64, kernel, pointer, struct
 RENO = 0
 CUBIC = 1
 
+# What may end slow start before a loss does (`Congestion.hystart`).
+LOSS_ONLY = 0
+HYSTART = 1
+"""As Linux's CUBIC: `netemu.stack.tcp.hystart`."""
+HYSTART_PLUS = 2
+"""RFC 9406: `netemu.stack.tcp.hystart_plus`."""
+
 UNLIMITED = 1 << 40
 """The slow start threshold of a connection that has lost nothing yet."""
 _CWND_MAX = 1 << 30
@@ -31,7 +38,7 @@ class Congestion(Struct):
     algorithm: i64
     """RENO or CUBIC."""
     hystart: i64
-    """1: slow start ends by HyStart++ too (RFC 9406)."""
+    """LOSS_ONLY, HYSTART or HYSTART_PLUS."""
     abc_limit: i64
     """Slow start grows by at most so many segments an ACK (L in RFC 3465); 0: by what was acknowledged, as in Linux."""
     smss: i64
@@ -44,6 +51,12 @@ class Congestion(Struct):
     """Before the last reduction, for `on_undo`."""
     reductions: i64
     """How often the window was reduced."""
+    # Proportional rate reduction (RFC 6937).
+    recover_fs: i64
+    """Bytes outstanding when the recovery began (RecoverFS)."""
+    prr_delivered: i64
+    prr_out: i64
+    """Bytes that arrived, and that were sent, since."""
     # CUBIC (RFC 9438).
     w_max: i64
     """Window before the last reduction, bytes; fast convergence makes it less."""
@@ -59,7 +72,7 @@ class Congestion(Struct):
     """K: from ``epoch`` until the cubic function comes back to ``w_max``, in 1/1024 s."""
     last_ack: i64
     """When congestion avoidance last looked at the window, ns."""
-    # HyStart++ (RFC 9406).
+    # HyStart and HyStart++ (RFC 9406).
     phase: i64
     """SLOW_START or CONSERVATIVE."""
     window_end: i64
@@ -72,6 +85,11 @@ class Congestion(Struct):
     """Shortest round trip when conservative slow start began, ns."""
     rounds: i64
     """Rounds of conservative slow start."""
+    min_rtt: i64
+    """Shortest round trip of all, ns."""
+    round_start: i64
+    train_ack: i64
+    """When the round began, and its last acknowledgement that followed the others closely came; ns."""
 
 
 congestion_at = pointer(Congestion)
@@ -86,9 +104,9 @@ def initial_window(smss: i64) -> i64:
 
 @kernel
 def start_congestion(c: Congestion, algorithm: i64, smss: i64) -> None:
-    """A connection begins; ``hystart`` is on for CUBIC, as in Linux."""
+    """A connection begins; CUBIC has HyStart, as in Linux."""
     c.algorithm = algorithm
-    c.hystart = 1 if algorithm == CUBIC else 0
+    c.hystart = HYSTART if algorithm == CUBIC else LOSS_ONLY
     c.abc_limit = 0
     c.smss = smss
     c.cwnd = initial_window(smss)
@@ -97,6 +115,9 @@ def start_congestion(c: Congestion, algorithm: i64, smss: i64) -> None:
     c.prior_cwnd = c.cwnd
     c.prior_ssthresh = UNLIMITED
     c.reductions = 0
+    c.recover_fs = 0
+    c.prr_delivered = 0
+    c.prr_out = 0
     c.w_max = 0
     c.w_est = 0
     c.w_est_rest = 0
@@ -111,6 +132,9 @@ def start_congestion(c: Congestion, algorithm: i64, smss: i64) -> None:
     c.round_samples = 0
     c.baseline_rtt = 0
     c.rounds = 0
+    c.min_rtt = 0
+    c.round_start = 0
+    c.train_ack = 0
 
 
 @kernel

@@ -3,16 +3,20 @@
 Theory of operation
 -------------------
 The connection counts and decides (what is acknowledged, when a recovery begins and ends); here the window follows.
-While a connection is in recovery it calls nothing between `on_recovery_start` and `on_recovery_end`: the window stands
-at ``ssthresh``, and pipe (RFC 6675) says what may be sent.
+
+In a recovery the window goes to ``ssthresh`` by proportional rate reduction (RFC 6937), as in Linux. At first so much
+is sent for what arrives that the window is there when all is acknowledged. Once less than that is under way, as much is
+sent as arrives, so that a queue that has just overflowed does not do so at once again. A connection without SACK does
+not call `on_recovery_ack`: its window stands at ``ssthresh`` from the beginning.
 """
 
 from __future__ import annotations
 
 from netemu.jit import i64, kernel
-from netemu.stack.tcp.congestion import CUBIC, Congestion, initial_window, remember, slow_start
+from netemu.stack.tcp.congestion import CUBIC, HYSTART, HYSTART_PLUS, Congestion, initial_window, remember, slow_start
 from netemu.stack.tcp.cubic import cubic_avoid, cubic_ssthresh
 from netemu.stack.tcp.hystart import hystart_ack
+from netemu.stack.tcp.hystart_plus import hystart_plus_ack
 from netemu.stack.tcp.reno import reno_avoid, reno_ssthresh
 
 
@@ -26,8 +30,10 @@ def on_ack(c: Congestion, acked: i64, una: i64, snd_nxt: i64, sample: i64, srtt:
     ``now`` in ns.
     """
     if c.cwnd < c.ssthresh:
-        if c.hystart != 0 and c.reductions == 0:
-            hystart_ack(c, sample, una, snd_nxt)
+        if c.hystart == HYSTART:
+            hystart_ack(c, sample, una, snd_nxt, now)
+        elif c.hystart == HYSTART_PLUS and c.reductions == 0:
+            hystart_plus_ack(c, sample, una, snd_nxt)
         if limited == 0:
             return
         acked = slow_start(c, acked)
@@ -53,6 +59,34 @@ def on_recovery_start(c: Congestion, flight: i64) -> None:
     remember(c)
     c.ssthresh = _ssthresh(c, min(flight, c.cwnd))
     c.cwnd = c.ssthresh
+    c.recover_fs = max(flight, 1)
+    c.prr_delivered = 0
+    c.prr_out = 0
+
+
+@kernel
+def on_recovery_ack(c: Congestion, delivered: i64, pipe: i64, advanced: i64) -> None:
+    """An ACK in a recovery: it told of ``delivered`` bytes that arrived, and ``pipe`` are under way now.
+
+    ``advanced`` is 1 if SND.UNA moved: retransmissions arrive, so that slow start up to ``ssthresh`` is safe.
+    """
+    c.prr_delivered += delivered
+    if pipe > c.ssthresh:
+        send = -(-c.prr_delivered * c.ssthresh // c.recover_fs) - c.prr_out
+    else:
+        send = max(c.prr_delivered - c.prr_out, delivered)
+        if advanced != 0:
+            send += c.smss
+        send = min(send, c.ssthresh - pipe)
+    if c.prr_out == 0:
+        send = max(send, c.smss)  # the first retransmission goes whatever it says
+    c.cwnd = pipe + max(send, 0)
+
+
+@kernel
+def on_recovery_sent(c: Congestion, size: i64) -> None:
+    """``size`` bytes are sent in a recovery, new ones or again."""
+    c.prr_out += size
 
 
 @kernel

@@ -21,7 +21,14 @@ from netemu.jit import i64, kernel
 from netemu.stack.host import SENT
 from netemu.stack.mib import tcp_ext_mib_at
 from netemu.stack.tcp.congestion import congestion_at
-from netemu.stack.tcp.congestion_control import on_ack, on_recovery_end, on_recovery_start, on_timeout
+from netemu.stack.tcp.congestion_control import (
+    on_ack,
+    on_recovery_ack,
+    on_recovery_end,
+    on_recovery_sent,
+    on_recovery_start,
+    on_timeout,
+)
 from netemu.stack.tcp.lifetime import mib_of, timers_of
 from netemu.stack.tcp.output import full_segment, transmit
 from netemu.stack.tcp.rtt import rtt_at, rtt_backoff, rtt_timeout
@@ -81,6 +88,7 @@ def retransmit(tcb: Tcb, position: i64, length: i64) -> i64:
         tcp_ext_mib_at(table_at(tcb.table).ext).TCPRetransFail += 1
         return 0
     forget_sent(send_times_at(tcb.send_times))
+    on_recovery_sent(congestion_at(tcb.congestion), size)
     mib_of(tcb).RetransSegs += 1
     tcb.total_retrans += 1
     tcb.bytes_retrans += size
@@ -118,6 +126,13 @@ def _enter_fast_recovery(tcb: Tcb) -> None:
     on_recovery_start(congestion_at(tcb.congestion), tcb.snd_nxt - tcb.snd_una)
     begin_recovery(scoreboard_at(tcb.scoreboard))
     arm_retransmit(tcb)
+
+
+@kernel
+def acked_in_recovery(tcb: Tcb, delivered: i64, advanced: i64) -> None:
+    """An ACK in FAST_RECOVERY: ``delivered`` bytes more have arrived; ``advanced``: SND.UNA has moved."""
+    if tcb.sack != 0:
+        on_recovery_ack(congestion_at(tcb.congestion), max(delivered, 0), in_flight(tcb), advanced)
 
 
 @kernel

@@ -23,7 +23,7 @@ from netemu.jit import entry, i64, kernel
 from netemu.stack.host import OFFLOAD_TSO4, OFFLOAD_TSO6, SEND_TOO_BIG, SENT, interface_at
 from netemu.stack.mib import tcp_ext_mib_at
 from netemu.stack.tcp.congestion import congestion_at
-from netemu.stack.tcp.congestion_control import after_idle
+from netemu.stack.tcp.congestion_control import after_idle, on_recovery_sent
 from netemu.stack.tcp.lifetime import mib_of, settings_of, timers_of
 from netemu.stack.tcp.output import (
     IPV4_HEADER,
@@ -160,6 +160,7 @@ def send_new(tcb: Tcb, size: i64, full: i64) -> i64:
     if tcb.snd_una == position:
         tcb.stalled_since = timers.now
         tcb.retries = 0
+    on_recovery_sent(congestion_at(tcb.congestion), size)
     tcb.snd_nxt = end + (flags & FIN)
     tcb.last_sent = timers.now
     note_new_data(scoreboard_at(tcb.scoreboard), tcb.snd_nxt)
