@@ -5,7 +5,7 @@ Theory of operation
 A *round* is the time until all is acknowledged that was sent when it began. When the shortest of a round's first round
 trips exceeds that of the round before by an eighth (within 4 and 16 ms), the queue has begun to fill: *conservative*
 slow start grows at a quarter of the pace. Is the round trip short again in one of its rounds, it was a false alarm and
-slow start goes on; after five rounds congestion avoidance begins. Used in the first slow start only, as the RFC advises.
+slow start goes on; after five rounds congestion avoidance begins. All this is for the first slow start only.
 """
 
 from __future__ import annotations
