@@ -43,6 +43,8 @@ QUOTE_SIZE = 576
 _IP_HEADER = 20
 _SPARE = IP_SCRATCH + 60
 """Room behind the longest IP header, for one byte."""
+_SERVICE = 0x1E
+"""Bits of a packet's type of service that an error about it has, too (Linux's RT_TOS)."""
 _CONTROL = 0xC0
 """Precedence of an error: internetwork control (RFC 1812 section 4.3.2.5)."""
 _SECOND = 1_000_000_000
@@ -109,7 +111,7 @@ def _may_be_complained_of(host: i64, iph: i64, kind: i64) -> i64:
     target = load32be(iph + 16)
     if skb.pkt_type != PACKET_HOST or target == 0xFFFFFFFF or target >> 28 == 0xE or load16be(iph + 6) & 0x1FFF:
         return 0
-    if source >> 28 >= 0xE or source >> 24 == 0:
+    if source >> 28 >= 0xE or source == 0:
         return 0
     to = route_lookup(routes_at(h.routes), 0, mapped(target))
     if to != 0 and route_at(to).kind == BROADCAST_ROUTE:
@@ -193,7 +195,7 @@ def icmp_send(host: i64, kind: i64, code: i64, info: i64) -> i64:
     skb_copy_bits(skb, offset, ip.quote, size)
     p.payload = ip.quote
     p.payload_len = size
-    p.traffic_class = (service & 0xFC) | _CONTROL
+    p.traffic_class = (service & _SERVICE) | _CONTROL
     return icmp_push(host, ip.answer)
 
 

@@ -21,9 +21,9 @@ from netemu.stack.icmp_output import (
     TIME_EXCEEDED,
     redirect_allowed,
 )
-from netemu.stack.ip_output import ETH_P_IP, IP_DF, count_out
+from netemu.stack.ip_output import ETH_P_IP, IP_DF
 from netemu.stack.ip_state import ip_state_at
-from netemu.stack.link_output import finish_checksum, ipv4_at, ipv4_of, link_output
+from netemu.stack.link_output import count_out, finish_checksum, ipv4_at, ipv4_of, link_output
 from netemu.stack.mib import ip_ext_mib_at, ip_mib_at
 from netemu.stack.packet import Packet, packet_at
 from netemu.stack.reasons import (
@@ -132,23 +132,20 @@ def _take_header(p: Packet, iph: i64, ihl: i64) -> None:
 @kernel
 def _put_out(host: i64, h: Host, packet: i64, p: Packet, interface: Interface, size: i64, longest: i64) -> i64:
     """Send a packet on, cut as the interface and its MTU need it; SENT or SEND_DROPPED."""
-    if p.gso_size != 0:
-        kind = p.gso_type & GSO_KIND
-        if kind == GSO_UDP:
-            p.gso_size = 0
-            p.gso_type = 0
-        elif (
-            longest <= p.path_mtu
-            and size <= interface.gso_max
-            and interface.offloads & (OFFLOAD_TSO4 if kind == GSO_TCPV4 else OFFLOAD_USO) != 0
-        ):
-            return link_output(host, packet)
-        else:
+    kind = p.gso_type & GSO_KIND
+    if p.gso_size != 0 and kind == GSO_UDP:
+        p.gso_size = 0
+        p.gso_type = 0
+    if p.gso_size == 0:
+        if size > p.path_mtu:
             return call2(ip_state_at(h.ip).cut, host, packet)
-    if size > p.path_mtu:
-        return call2(ip_state_at(h.ip).cut, host, packet)
-    if p.partial != 0 and interface.offloads & OFFLOAD_CSUM == 0:
-        finish_checksum(p)
+        if p.partial != 0 and interface.offloads & OFFLOAD_CSUM == 0:
+            finish_checksum(p)
+    count_out(host, UNICAST, size)
+    if p.gso_size != 0:
+        offload = OFFLOAD_TSO4 if kind == GSO_TCPV4 else OFFLOAD_USO
+        if longest > p.path_mtu or size > interface.gso_max or interface.offloads & offload == 0:
+            return call2(ip_state_at(h.ip).cut, host, packet)
     return link_output(host, packet)
 
 
@@ -167,6 +164,7 @@ def ip_forward(host: i64, h: Host, skb: Skb, iph: i64, offset: i64, size: i64) -
         mib.InHdrErrors += 1
         call4(stack_at(h.stack).icmp_send, host, TIME_EXCEEDED, 0, 0)
         return IP_TTL
+    mib.ForwDatagrams += 1
     route = route_at(found)
     interface = interface_at(route.interface)
     ihl = (load8(iph) & 15) * 4
@@ -212,8 +210,6 @@ def ip_forward(host: i64, h: Host, skb: Skb, iph: i64, offset: i64, size: i64) -
     p.next_hop_hi = 0
     p.next_hop_lo = next_hop
     p.path_mtu = mtu
-    mib.ForwDatagrams += 1
-    count_out(host, UNICAST, size, 1)
     if _put_out(host, h, ip.forward, p, interface, size, longest) != SENT:
         mib.OutDiscards += 1
         return IP_OUTDISCARDS

@@ -6,7 +6,7 @@ from netemu.checksum import csum_fold, csum_partial
 from netemu.jit import i64, kernel, load8, load16be, memcpy, store8, store16, store16be
 from netemu.stack.host import SEND_DROPPED, SENT, host_at
 from netemu.stack.ip_state import ip_state_at
-from netemu.stack.link_output import finish_checksum, link_output
+from netemu.stack.link_output import count_out, finish_checksum, link_output
 from netemu.stack.mib import ip_mib_at
 from netemu.stack.packet import Packet, packet_at
 from netemu.stack.state import stack_at
@@ -109,6 +109,7 @@ def ip_fragment(host: i64, packet: i64, mtu: i64) -> i64:
         part.next_hop_hi = whole.next_hop_hi
         part.next_hop_lo = whole.next_hop_lo
         mib.FragCreates += 1
+        count_out(host, whole.cast, ihl + size)
         if link_output(host, address) != SENT:
             mib.FragFails += 1
             return SEND_DROPPED

@@ -23,9 +23,8 @@ def _martian(source: i64, target: i64) -> i64:
     """1 for addresses that no link brings (RFC 1122 section 3.2.1.3): of 127/8, groups and everybody as source."""
     if source >> 28 == 0xE or source == 0xFFFFFFFF or source >> 24 == 127 or target >> 24 == 127:
         return 1
-    if target == 0xFFFFFFFF or (source == 0 and target == 0):
-        return 0
-    return 1 if source >> 24 == 0 or target >> 24 == 0 else 0
+    # Nobody has an address yet who sends from 0.0.0.0, which is for everybody.
+    return 1 if target == 0 or (source == 0 and target != 0xFFFFFFFF) else 0
 
 
 @entry

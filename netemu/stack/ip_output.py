@@ -1,7 +1,8 @@
 """IPv4 on its way down: route, header, checksum, fragments; the hooks `Host.route` and `Host.send`.
 
 After Linux's ip_route_output_flow, ip_queue_xmit and ip_output. Packets to IPv6 addresses go on to `Host.route6` and
-`Host.send6`. Counted as there: OutRequests for what the host's own protocols send, OutTransmits for what leaves.
+`Host.send6`. Counted as there: OutRequests for what the host's own protocols send, OutTransmits for what leaves, each
+fragment, but a packet that is cut by the device or in its place once.
 """
 
 from __future__ import annotations
@@ -20,8 +21,8 @@ from netemu.stack.host import (
     mapped,
 )
 from netemu.stack.ip_state import ip_state_at
-from netemu.stack.link_output import ipv4_of, link_output, set_checksum
-from netemu.stack.mib import ip_ext_mib_at, ip_mib_at
+from netemu.stack.link_output import count_out, ipv4_of, link_output, set_checksum
+from netemu.stack.mib import ip_mib_at
 from netemu.stack.packet import Packet, packet_at
 from netemu.stack.routes import (
     BROADCAST_ROUTE,
@@ -133,21 +134,6 @@ def push_ipv4(host: i64, p: Packet, segments: i64, dont_fragment: i64) -> None:
 
 
 @kernel
-def count_out(host: i64, cast: i64, octets: i64, segments: i64) -> None:
-    """Count a packet of ``octets`` that leaves."""
-    stack = stack_at(host_at(host).stack)
-    ip_mib_at(stack.ip).OutTransmits += segments
-    ext = ip_ext_mib_at(stack.ip_ext)
-    ext.OutOctets += octets
-    if cast == MULTICAST:
-        ext.OutMcastPkts += segments
-        ext.OutMcastOctets += octets
-    elif cast == BROADCAST:
-        ext.OutBcastPkts += segments
-        ext.OutBcastOctets += octets
-
-
-@kernel
 def _segments(p: Packet) -> i64:
     """Packets that this one becomes; negative: the device does not cut it. Sets ``gso_type``."""
     payload = p.payload_len + p.more_len
@@ -188,7 +174,8 @@ def ip_send(host: i64, packet: i64) -> i64:
         return SEND_TOO_BIG
     mib.OutRequests += 1
     push_ipv4(host, p, abs(segments), dont_fragment)
-    count_out(host, p.cast, size, abs(segments))
+    if cut == 0:
+        count_out(host, p.cast, size)
     if segments > 0:
         set_checksum(p, interface, pseudo_v4(p.data, p.protocol), cut)
     too_long = cut != 0 or segments < 0

@@ -9,9 +9,10 @@ from __future__ import annotations
 from netemu.checksum import csum_fold, csum_partial, csum_swap, length_sum
 from netemu.jit import call2, i64, kernel, load32be, store16
 from netemu.stack.host import OFFLOAD_CSUM, SEND_DROPPED, SENT, Interface, host_at, interface_at, is_ipv4
+from netemu.stack.mib import ip_ext_mib_at, ip_mib_at
 from netemu.stack.neighbours import WAITS, neighbour_resolve
 from netemu.stack.packet import Packet, packet_at, push_ethernet
-from netemu.stack.state import BROADCAST, MULTICAST
+from netemu.stack.state import BROADCAST, MULTICAST, stack_at
 
 EVERYONE = 0xFFFFFFFFFFFF
 _GROUP4 = 0x01005E000000
@@ -97,3 +98,18 @@ def ipv4_of(lo: i64) -> i64:
 def ipv4_at(address: i64) -> i64:
     """``lo`` of the IPv4 address whose four bytes are at ``address``."""
     return (0xFFFF << 32) | load32be(address)
+
+
+@kernel
+def count_out(host: i64, cast: i64, octets: i64) -> None:
+    """Count an IPv4 packet of ``octets`` that leaves."""
+    stack = stack_at(host_at(host).stack)
+    ip_mib_at(stack.ip).OutTransmits += 1
+    ext = ip_ext_mib_at(stack.ip_ext)
+    ext.OutOctets += octets
+    if cast == MULTICAST:
+        ext.OutMcastPkts += 1
+        ext.OutMcastOctets += octets
+    elif cast == BROADCAST:
+        ext.OutBcastPkts += 1
+        ext.OutBcastOctets += octets
