@@ -74,7 +74,7 @@ def settled(bench: HostBench) -> None:
     assert bench.queue.struct.lost == 0
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(
     frames=st.lists(st.tuples(mutated(), layouts(), st.sampled_from([0, 0, 1, 8])), max_size=8),
     forwarding=st.booleans(),

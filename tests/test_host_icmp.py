@@ -86,7 +86,7 @@ def test_an_unknown_protocol_is_reported_with_the_packet() -> None:
     assert host.receive(frame) == StackReason.IP_NOPROTO
     (sent,) = host.frames()
     assert sent[34:] == wire.icmp(3, bytes(4) + frame[14:], code=2)
-    assert sent[15] == 0xC0 | 0x10
+    assert sent[15] == 0xC0 | 0x12  # as a real Linux has it: its RT_TOS takes four bits along
     assert sent[26:34] == BACK
 
 
