@@ -3,23 +3,32 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 from collections.abc import Callable
 from typing import Any, TypeVar
 
 from netemu.aio.datagram import Datagram, DatagramTransport
+from netemu.aio.endpoint import running_loop
 from netemu.aio.names import Names, Resolver, Target, resolve
 from netemu.aio.ping import Pinger, PingStats
 from netemu.aio.raw import Raw
-from netemu.errors import ConfigError
+from netemu.aio.tcp_server import TcpServer, stream_protocol
+from netemu.aio.tcp_transport import TcpTransport
+from netemu.errors import ConfigError, NetemuError
 from netemu.net.units import parse_time
 from netemu.stack.addresses import ANY, Halves, halves_of, halves_text
 from netemu.stack.datagram import RCVBUF
-from netemu.stack.host import MAPPED_IPV4
+from netemu.stack.host import MAPPED_IPV4, Interface
 from netemu.stack.host_stack import HostStack
+from netemu.stack.tcp.sockets import TcpSocket, TcpSockets
 
 SECOND = 1_000_000_000
 
+STREAM_LIMIT = 1 << 18
+"""Bytes that a stream's reader holds (twice) before the connection's own buffer fills."""
+
 P = TypeVar("P", bound=asyncio.DatagramProtocol)
+Q = TypeVar("Q", bound=asyncio.BaseProtocol)
 
 
 def duration(value: str | float) -> int:
@@ -30,13 +39,24 @@ def duration(value: str | float) -> int:
 class AsyncHost:
     """A host whose sockets coroutines use. They run on the lab's `netemu.aio.loop.EmulatedLoop`."""
 
-    def __init__(self, name: str, stack: HostStack, names: Names) -> None:
-        """The sockets of ``stack``; ``names`` are the hosts that it knows by name."""
+    def __init__(self, name: str, stack: HostStack, names: Names, *, tcp: TcpSockets | None = None) -> None:
+        """The sockets of ``stack``; ``names`` are the hosts that it knows by name.
+
+        Without ``tcp`` the host speaks TCP from the first use of it on, and drops segments before.
+        """
         self.name = name
+        self._tcp = tcp
         self.stack = stack
         self.names = names
         self.resolver: Resolver | None = None
         """Asked for names that ``names`` does not have; see `netemu.services.dns_client`."""
+
+    @property
+    def tcp(self) -> TcpSockets:
+        """Its connections."""
+        if self._tcp is None:
+            self._tcp = TcpSockets(self.stack)
+        return self._tcp
 
     @property
     def addresses(self) -> list[Halves]:
@@ -57,7 +77,80 @@ class AsyncHost:
         """`resolve`, as it is written."""
         return halves_text(*await self.resolve(target, version))
 
+    # Streams.
+
+    async def connect(
+        self, target: Target, port: int, *, version: int = 0, limit: int = STREAM_LIMIT, local_port: int = 0
+    ) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        """A TCP connection, as asyncio's streams; ``limit`` is their reader's.
+
+        Raises `ConnectionRefusedError`, `TimeoutError` and other `OSError`, as a connection comes to.
+        """
+        loop = running_loop()
+        reader, protocol = stream_protocol(loop, None, limit)
+        transport, _ = await self.create_connection(
+            lambda: protocol, target, port, version=version, local_port=local_port
+        )
+        return reader, asyncio.StreamWriter(transport, protocol, reader, loop)
+
+    async def create_connection(
+        self, protocol_factory: Callable[[], Q], target: Target, port: int, *, version: int = 0, local_port: int = 0
+    ) -> tuple[TcpTransport, Q]:
+        """As asyncio's loop has it, for protocols that others wrote."""
+        loop = running_loop()
+        address = await self.resolve(target, version)
+        try:
+            connection = self.tcp.connect(address, port, local_port=local_port)
+        except NetemuError as error:
+            raise OSError(errno.EHOSTUNREACH, f"{self.name} to {halves_text(*address)} port {port}: {error}") from None
+        transport = TcpTransport(loop, self.name, connection)
+        await transport.connected()
+        protocol = protocol_factory()
+        transport.begin(protocol)
+        return transport, protocol
+
+    async def start_server(
+        self,
+        connected: Callable[[asyncio.StreamReader, asyncio.StreamWriter], Any],
+        port: int = 0,
+        address: str | None = None,
+        *,
+        backlog: int = 128,
+        limit: int = STREAM_LIMIT,
+    ) -> TcpServer:
+        """Take connections at ``port`` (0: a free one); ``connected(reader, writer)`` runs for each, as asyncio has it.
+
+        Raises `NetemuError` if somebody listens there already.
+        """
+        loop = running_loop()
+        return await self.create_server(
+            lambda: stream_protocol(loop, connected, limit)[1], port, address, backlog=backlog
+        )
+
+    async def create_server(
+        self,
+        protocol_factory: Callable[[], asyncio.BaseProtocol],
+        port: int = 0,
+        address: str | None = None,
+        *,
+        backlog: int = 128,
+    ) -> TcpServer:
+        """As asyncio's loop has it, for protocols that others wrote."""
+        at = ANY if address is None else halves_of(address)
+
+        def listen(handle: int) -> TcpSocket:
+            return self.tcp.listen(port, at, backlog=backlog, handle=handle)
+
+        return TcpServer(running_loop(), self.name, listen, protocol_factory)
+
     # Messages.
+
+    def _interface(self, index: int) -> Interface:
+        """The interface with an index, from 1. Raises `ConfigError` if there is none."""
+        interfaces = self.stack.interfaces
+        if not 1 <= index <= len(interfaces):
+            raise ConfigError(f"{self.name} has {len(interfaces)} interfaces, from 1 on: {index} is none of them")
+        return interfaces[index - 1]
 
     async def datagram(
         self,
@@ -66,18 +159,21 @@ class AsyncHost:
         *,
         remote: tuple[Target, int] | None = None,
         family: int = 0,
+        interface: int | None = None,
         broadcast: bool = False,
         rcvbuf: int = RCVBUF,
     ) -> Datagram:
         """A UDP socket bound to ``port`` (0: a free one) of ``address`` (None: all), connected to ``remote`` if given.
 
-        ``family`` 4 or 6 restricts one bound to all addresses to a version of IP. Raises `ConfigError` if the port is
-        in use, `OSError` if there is no way to ``remote``.
+        ``family`` 4 or 6 restricts one bound to all addresses to a version of IP, ``interface`` to one, by its index.
+        ``broadcast`` lets it send to everybody. Raises `ConfigError` if the port is in use, `OSError` if there is no
+        way to ``remote``.
         """
         at = ANY if address is None else halves_of(address)
+        link = 0 if interface is None else self._interface(interface).address
 
         def opened(handle: int) -> Any:
-            return self.stack.udp.open(at, port, family=family, handle=handle, rcvbuf=rcvbuf)
+            return self.stack.udp.open(at, port, family=family, interface=link, handle=handle, rcvbuf=rcvbuf)
 
         datagram = Datagram(self.name, self.resolve, opened, broadcast)
         if remote is not None:
@@ -133,8 +229,5 @@ class AsyncHost:
 
     async def raw(self, interface: int = 1, *, rcvbuf: int = 1 << 20) -> Raw:
         """A raw socket on an interface (by its index): whole frames out and in."""
-        interfaces = self.stack.interfaces
-        if not 1 <= interface <= len(interfaces):
-            raise ConfigError(f"{self.name} has {len(interfaces)} interfaces, from 1 on: {interface} is none of them")
-        one = interfaces[interface - 1]
+        one = self._interface(interface)
         return Raw(self.name, lambda handle: self.stack.raw.open(one, handle=handle, rcvbuf=rcvbuf))

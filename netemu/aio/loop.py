@@ -53,6 +53,7 @@ class EmulatedLoop(asyncio.SelectorEventLoop):
         self.realtime = realtime
         self._wall_zero = time.monotonic_ns() - world.now
         self._attached: dict[int, tuple[Callable[[], object], Callable[[], str]]] = {}
+        self._at_close: dict[int, Callable[[], object]] = {}
         self._last_handle = 0
         self._threads = 0
         super().__init__(_WorldSelector(self))
@@ -66,15 +67,30 @@ class EmulatedLoop(asyncio.SelectorEventLoop):
         """The emulated time, ns."""
         return time.monotonic_ns() - self._wall_zero if self.realtime else self.world.now
 
-    def attach(self, callback: Callable[[], object], words: Callable[[], str]) -> int:
-        """A new handle; ``callback`` runs after it was put on the list of ready sockets. ``words`` says whose it is."""
+    def attach(
+        self, callback: Callable[[], object], words: Callable[[], str], at_close: Callable[[], object] | None = None
+    ) -> int:
+        """A new handle; ``callback`` runs after it was put on the list of ready sockets. ``words`` says whose it is.
+
+        ``at_close`` is called if the loop is closed while the handle is attached.
+        """
         self._last_handle += 1
         self._attached[self._last_handle] = callback, words
+        if at_close is not None:
+            self._at_close[self._last_handle] = at_close
         return self._last_handle
 
     def detach(self, handle: int) -> None:
         """Forget a handle; one that is on the list of ready sockets already is passed over."""
         self._attached.pop(handle, None)
+        self._at_close.pop(handle, None)
+
+    def close(self) -> None:
+        """Close it; sockets that are open still are forgotten."""
+        for forget in list(self._at_close.values()):
+            forget()
+        self._at_close.clear()
+        super().close()
 
     def wake_ready(self) -> bool:
         """Schedule the callbacks of sockets that something happened to; whether there were any."""

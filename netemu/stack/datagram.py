@@ -56,6 +56,8 @@ class Message(Struct):
     offset: i64
     """Where it begins in the host's skb."""
     size: i64
+    interface: i64
+    """Address of the interface it came in by."""
 
 
 @struct
@@ -78,6 +80,8 @@ class DatagramSocket(Struct):
     remote_lo: i64
     remote_port: i64
     """Where a connected socket sends to, and whom alone it hears; 0: it is not connected."""
+    interface: i64
+    """Address of the interface that it is bound to (SO_BINDTODEVICE), or 0."""
     broadcast: i64
     """1: it may send to everybody (SO_BROADCAST)."""
     hop_limit: i64

@@ -16,6 +16,7 @@ _IPV6_HEADER = 40
 def message_addresses(h: Host, m: Message) -> i64:
     """Fill in what the IP header of the packet at hand says: addresses, TTL. The version of IP, 4 or 6."""
     skb = skb_at(h.skb)
+    m.interface = h.input
     scratch = stack_at(h.stack).scratch + IP_SCRATCH
     iph = skb_header_pointer(skb, skb.network_header, _IPV4_HEADER, scratch)
     if load8(iph) >> 4 == 4:

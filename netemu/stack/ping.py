@@ -116,6 +116,7 @@ def ping_sendmsg(host: i64, socket: i64, hi: i64, lo: i64, sequence: i64, payloa
     p.source_lo = s.local_lo
     p.target_hi = hi
     p.target_lo = lo
+    p.interface = s.interface
     p.hop_limit = s.hop_limit
     p.traffic_class = s.traffic_class
     p.dont_fragment = s.dont_fragment

@@ -42,7 +42,7 @@ from netemu.stack.tcp.scoreboard import (
     scoreboard_at,
     set_pipe,
 )
-from netemu.stack.tcp.segment import FIN
+from netemu.stack.tcp.segment import FIN, PSH
 from netemu.stack.tcp.send_buffer import send_buffer_at
 from netemu.stack.tcp.send_times import forget_sent, send_times_at
 from netemu.stack.tcp.table import table_at
@@ -77,10 +77,10 @@ def retransmit(tcb: Tcb, position: i64, length: i64) -> i64:
     full = full_segment(tcb)
     buffer = send_buffer_at(tcb.send_buffer)
     size = max(min(length, buffer.end - position, full), 0)
-    flags = 0
+    flags = PSH if size > 0 and position + size == buffer.end else 0
     covered = size
     if tcb.snd_fin != NOWHERE and position + size == tcb.snd_fin and tcb.snd_nxt > tcb.snd_fin and size < length:
-        flags = FIN
+        flags |= FIN
         covered += 1
     if covered == 0:
         return 0

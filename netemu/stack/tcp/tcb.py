@@ -204,6 +204,8 @@ class Tcb(Struct):
     """Shift of the windows that we announce."""
     rcv_mss: i64
     """The longest segment that came: what delayed acknowledgements count in."""
+    rcv_lowat: i64
+    """Bytes that have to be there before the user is told of them, unless the sender pushed (SO_RCVLOWAT)."""
     rcv_closed: i64
     """1: the user reads no more; what comes is dropped."""
 

@@ -9,8 +9,8 @@ from netemu.stack.tcp.events import tell
 from netemu.stack.tcp.lifetime import enter_time_wait, set_state, settings_of, timers_of
 from netemu.stack.tcp.owed import owe_ack
 from netemu.stack.tcp.ranges import ranges_at
-from netemu.stack.tcp.receive_buffer import receive_buffer_at, receive_bytes
-from netemu.stack.tcp.segment import FIN, Segment
+from netemu.stack.tcp.receive_buffer import receive_buffer_at, receive_bytes, receive_readable
+from netemu.stack.tcp.segment import FIN, PSH, Segment
 from netemu.stack.tcp.table import table_at
 from netemu.stack.tcp.tcb import (
     CLOSE_WAIT,
@@ -65,7 +65,9 @@ def take_text(tcb: Tcb, segment: Segment, skb: Skb) -> i64:
         return 1
     tcb.rcv_nxt += moved
     tcb.bytes_received += moved
-    tell(tcb, EVENT_READABLE)
+    # What fills a hole may be followed by a push that came before it.
+    if segment.flags & PSH or holes > 0 or receive_readable(buffer) >= tcb.rcv_lowat:
+        tell(tcb, EVENT_READABLE)
     if holes > 0 or segment.seq + segment.size > limit:
         tcb.ack_now = 1
     else:

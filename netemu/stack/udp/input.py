@@ -85,6 +85,7 @@ def udp_error(host: i64, offset: i64, error: i64, info: i64) -> i64:
     m.target_lo = h.error_source_lo
     m.source_hi = h.error_target_hi
     m.source_lo = h.error_target_lo
+    m.interface = 0  # an error may come in by another way than the one its cause went out
     m.target_port = load16be(header)
     m.source_port = load16be(header + 2)
     socket = udp_lookup(table, m)

@@ -26,6 +26,7 @@ def _addressed(host: i64, s: DatagramSocket, hi: i64, lo: i64, port: i64) -> i64
     p.source_lo = s.local_lo
     p.target_hi = hi
     p.target_lo = lo
+    p.interface = s.interface
     p.hop_limit = s.hop_limit
     p.traffic_class = s.traffic_class
     p.dont_fragment = s.dont_fragment

@@ -88,11 +88,18 @@ class UdpSockets:
         stack.udp_input = hook_of(udp_input)
 
     def open(
-        self, address: Halves = ANY, port: int = 0, *, family: int = 0, handle: int = 0, rcvbuf: int = RCVBUF
+        self,
+        address: Halves = ANY,
+        port: int = 0,
+        *,
+        family: int = 0,
+        interface: int = 0,
+        handle: int = 0,
+        rcvbuf: int = RCVBUF,
     ) -> UdpSocket:
         """A socket bound to ``port`` (0: a free one) of ``address``; with ANY of ``family`` 4, 6, or both (0).
 
-        Raises `ConfigError` if the port is in use.
+        ``interface`` is the address of the only one that it uses, or 0. Raises `ConfigError` if the port is in use.
         """
         if address != ANY:
             family = 4 if halves_are_ipv4(address) else 6
@@ -103,11 +110,12 @@ class UdpSockets:
         for other in self._open.get(port, ()):
             (other_address, _), other_family = other.local, other.struct.family
             same_family = 0 in (family, other_family) or family == other_family
-            if same_family and (ANY in (address, other_address) or address == other_address):
+            same_link = 0 in (interface, other.struct.interface) or interface == other.struct.interface
+            if same_family and same_link and (ANY in (address, other_address) or address == other_address):
                 raise ConfigError(f"UDP port {port} is in use on this host: choose another, or 0 for a free one")
         socket = UdpSocket(self, self._message.address, handle=handle, rcvbuf=rcvbuf)
         s = socket.struct
-        s.family, s.local_port = family, port
+        s.family, s.local_port, s.interface = family, port, interface
         s.local_hi, s.local_lo = address
         self._open.setdefault(port, []).insert(0, socket)
         self._link(port)

@@ -37,6 +37,10 @@ def udp_score(s: DatagramSocket, m: Message) -> i64:
     if s.family != 0 and s.family != (4 if is_ipv4(m.target_hi, m.target_lo) != 0 else 6):
         return -1
     score = 1 if s.family != 0 else 0
+    if s.interface != 0 and m.interface != 0:
+        if s.interface != m.interface:
+            return -1
+        score += 4
     if s.local_hi != 0 or s.local_lo != 0:
         if s.local_hi != m.target_hi or s.local_lo != m.target_lo:
             return -1
