@@ -34,7 +34,7 @@ class Impairing:
         self._loss = LossModel()
         self._delays = Delays()
         self._slots = Slotting(direction)
-        self._finishing = Finishing(direction.pool)
+        self._finishing: Finishing | None = None
         self.struct = Impairments(spread=self._delays.struct.address)
 
     def seed(self, seed: int) -> None:
@@ -64,8 +64,10 @@ class Impairing:
         self._delays.set(delay.time, delay.jitter, delay.correlation, delay.distribution)
         im.corrupt_hook = hook(corrupt_frame) if im.corrupt else 0
         needed = im.duplicate or im.corrupt or im.reorder or im.loss or delay.jitter
+        if self._finishing is None and (im.corrupt or new.gso == "segments"):
+            self._finishing = Finishing(d.pool)
+            d.cutting = self._finishing.struct.address
         d.cutter = hook(cut_and_send) if new.gso == "segments" else 0
-        d.cutting = self._finishing.struct.address
         d.impairments = im.address
         d.impair = hook(impair) if needed else 0
         if new.slot != old.slot:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from netemu.frame import FRAME_SIZE, frame_at
-from netemu.jit import Struct, i64, kernel, pointer, struct
+from netemu.jit import Struct, call1, hook, i64, kernel, pointer, struct
 from netemu.net.wire_frame import copied_frame, copy_vnet, put_wire_frame, wire_frame_at, wire_pool_at
 from netemu.offload.batch import FULL, batch_at
 from netemu.offload.finish import finish, finish_job_at
@@ -17,6 +17,8 @@ class Pieces(Struct):
 
     job: i64
     """Address of a `FinishJob` whose ``accepts`` says what may stay undone."""
+    finish: i64
+    """Hook `netemu.offload.finish.finish`: one compilation of it serves all who need pieces."""
     pool: i64
     lost: i64
     """Pieces of the last frame for which there was no buffer."""
@@ -48,7 +50,7 @@ def finished(p: Pieces, wire_frame: i64) -> i64:
     while more:
         batch.made = 0
         batch.arena_used = 0
-        more = 1 if finish(p.job) == FULL else 0
+        more = 1 if call1(p.finish, p.job) == FULL else 0
         for n in range(batch.made):
             piece = batch.out + n * FRAME_SIZE
             out = frame_at(piece)
@@ -81,7 +83,7 @@ class Finishing:
     def __init__(self, pool: int, accepts: int = 0) -> None:
         """``pool`` is the address of the `WirePool` that copies come from, ``accepts`` a mask of ACCEPT_..."""
         self._finisher = Finisher(accepts=accepts, judging=False, frames=64, arena_bytes=1 << 18)
-        self.struct = Pieces(job=self._finisher.job.address, pool=pool)
+        self.struct = Pieces(job=self._finisher.job.address, finish=hook(finish), pool=pool)
 
     @property
     def refused(self) -> int:
