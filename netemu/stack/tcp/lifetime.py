@@ -35,8 +35,8 @@ from netemu.stack.tcp.tcb import (
 )
 from netemu.timers import Timers, timer_start, timer_stop, timers_at
 
-RECEIVE_RANGES = 64
-SACKED_RANGES = 256
+RECEIVE_RANGES = 512
+SACKED_RANGES = 1024
 """Ranges that a connection keeps of what it received out of order, and of what the peer says so of."""
 
 _INITIAL_RCV_MSS = 536
