@@ -126,8 +126,6 @@ class Neighbours(Struct):
     # Counters, by the names of /proc/net/stat/arp_cache.
     allocs: i64
     destroys: i64
-    lookups: i64
-    hits: i64
     res_failed: i64
     unresolved_discards: i64
     table_fulls: i64
