@@ -9,7 +9,9 @@ import pytest
 from netemu.chance import CERTAIN
 from netemu.errors import ConfigError
 from netemu.net.direction import ADMIT
-from netemu.net.red import AVERAGE_BITS, RedPolicy, RedState, red_admit, red_at, red_odds, wlog_for
+from netemu.net.options import LinkOptions
+from netemu.net.red import AVERAGE_BITS, RedPolicy, RedState, red_admit, red_at, red_odds
+from netemu.net.red_tuning import wlog_for
 from netemu.net.values import Queue, Red
 from netemu.net.wire_frame import put_wire_frame
 from tests.net_kit import MS, Rig, S, balance
@@ -89,7 +91,15 @@ def test_what_is_left_out_is_as_for_tc() -> None:
 
 def test_a_queue_too_short_for_red_is_refused() -> None:
     with pytest.raises(ConfigError, match="min below max"):
-        Rig("rate 1mbit queue 10b red")
+        LinkOptions.of("rate 1mbit queue 10b red")
+
+
+def test_a_change_that_is_refused_changes_neither_direction() -> None:
+    rig = Rig("rate 1mbit delay 1ms")
+    rig.link.backward.set("queue 100kb")
+    with pytest.raises(ConfigError, match="has to reach min"):
+        rig.link.set("queue red burst 1 delay 9ms")
+    assert {str(direction.options.delay) for direction in rig.link.directions} == {"1ms"}
 
 
 def test_the_average_follows_by_its_weight() -> None:

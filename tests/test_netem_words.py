@@ -224,7 +224,7 @@ OPTIONS = st.builds(
     rate=st.builds(Rate, st.integers(0, 10**14), st.integers(-100, 100), st.integers(10, 100), st.integers(-9, 100)),
     slot=st.none() | st.builds(Slot, st.integers(1, 10**9), st.integers(10**9, 10**10), packets=st.integers(0, 9)),
     queue=st.builds(Queue, st.integers(0, 99))
-    | st.builds(Queue, st.just(0), st.integers(1, 1 << 30), st.builds(Red, ecn=st.booleans())),
+    | st.builds(Queue, st.just(0), st.integers(20_000, 1 << 30), st.builds(Red, ecn=st.booleans())),
     limit=st.none() | st.integers(0, 1000),
 )
 

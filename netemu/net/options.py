@@ -7,8 +7,9 @@ from typing import Any
 
 from netemu.errors import ConfigError
 from netemu.net.netem_words import FLAGS, SYNONYMS, WORDS, Tables, parse_value, parse_words
+from netemu.net.red_tuning import tuning
 from netemu.net.units import nearest, parse_int, parse_rate, parse_time
-from netemu.net.values import PACKETS_MAX, Delay, Loss, Odds, Queue, Rate, Reorder, Slot
+from netemu.net.values import PACKETS_MAX, Delay, Loss, Odds, Queue, Rate, Red, Reorder, Slot
 
 
 def _numbers(word: str, value: float) -> Any:
@@ -97,6 +98,9 @@ class LinkOptions:
             raise ConfigError(f"ecn: true or false, not {self.ecn!r}")
         if self.ecn and self.loss is None:
             raise ConfigError("ecn: packets are marked in place of being lost: it needs a loss")
+        queue: Any = self.queue
+        if queue is not None and isinstance(queue.policy, Red):
+            tuning(queue.policy, queue, self.rate.rate if isinstance(self.rate, Rate) else 0)
         if self.reorder is not None and self.reorder.percent and (self.delay is None or self.delay.time == 0):  # type: ignore[union-attr]
             raise ConfigError("reorder: needs a delay, which the packets that go ahead do not have")
 

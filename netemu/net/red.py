@@ -18,12 +18,12 @@ middle of min and max: up by a quarter of itself or 1 %, whichever is less, down
 from __future__ import annotations
 
 from netemu.chance import CERTAIN, next_random, seeded
-from netemu.errors import ConfigError
 from netemu.frame import frame_at
 from netemu.jit import Struct, entry, hook, i64, kernel, pointer, struct
 from netemu.net.direction import ADMIT, REFUSE_EARLY, direction_at
 from netemu.net.ecn import mark_ce
 from netemu.net.queue import pop
+from netemu.net.red_tuning import tuning
 from netemu.net.values import Queue, Red
 from netemu.net.wire_frame import wire_frame_at
 from netemu.timers import timers_at
@@ -35,8 +35,6 @@ _ADAPT_STEP = CERTAIN // 100
 _ADAPT_MOST = CERTAIN // 2
 _ADAPT_TENTHS = 9
 _BUSY = -1
-_WLOG_MAX = 31
-_PACKET_NS = 8 * 1_000_000_000
 
 
 @struct
@@ -174,34 +172,16 @@ def red_pick(direction: i64) -> i64:
     return wire_frame
 
 
-def wlog_for(least: int, burst: int, avpkt: int) -> int:
-    """The binary logarithm of the averaging time constant, as tc finds it (tc_red_eval_ewma)."""
-    excess = burst + 1 - least / avpkt
-    if excess < 1:
-        raise ConfigError(f"red: a burst of {burst} packets of {avpkt} bytes has to reach min, {least} bytes")
-    for wlog in range(1, _WLOG_MAX + 1):
-        weight = 2.0**-wlog
-        if excess <= (1 - (1 - weight) ** burst) / weight:
-            return wlog
-    raise ConfigError(f"red: a burst of {burst} packets is too long")
-
-
 class RedPolicy:
     """RED for a direction's queue: a `RedState` for Python."""
 
     def __init__(self, red: Red, queue: Queue, rate: int, seed: int) -> None:
-        """Fill in what ``red`` leaves open; raises `ConfigError`."""
-        limit = queue.bytes or queue.packets * red.avpkt
-        most = red.max or (limit // 4 if not red.min else max(limit // 4, 2 * red.min))
-        least = red.min or most // 3
-        if not 0 < least < most:
-            raise ConfigError("red: needs a min below max, or a queue long enough to have them")
-        burst = red.burst or (2 * least + most) // (3 * red.avpkt)
-        bandwidth = red.bandwidth or rate or 10_000_000
+        """RED for the queue of a link with this rate, bit/s; raises `ConfigError`."""
+        tuned = tuning(red, queue, rate)
         self.struct = RedState(
-            wlog=wlog_for(least, burst, red.avpkt),
-            min=least,
-            max=most,
+            wlog=tuned.wlog,
+            min=tuned.min,
+            max=tuned.max,
             probability=round(red.probability * CERTAIN),
             gentle=int(red.gentle),
             ecn=int(red.ecn),
@@ -209,7 +189,7 @@ class RedPolicy:
             nodrop=int(red.nodrop),
             adaptive=int(red.adaptive),
             count=-1,
-            packet_ns=max(red.avpkt * _PACKET_NS // bandwidth, 1),
+            packet_ns=tuned.packet_ns,
             random=seeded(seed),
         )
 
