@@ -7,33 +7,58 @@ from netemu.driver.refill import virtnet_open
 from netemu.engine.turn import transmit_turn
 from netemu.jit import load_together
 from netemu.lab.guest_node import guest_calls, guest_kick, guest_receive, guest_softirq, guest_xmit
+from netemu.net.adapt import adapt_frame
 from netemu.net.link_send import link_send
 from netemu.net.world import run_world
 from netemu.offload.finish import finish
 from netemu.stack.arp_process import arp_input
 from netemu.stack.deliver import host_deliver
+from netemu.stack.ethernet import deliver
+from netemu.stack.fragments import ip_defrag
 from netemu.stack.icmp_input import icmp_input
+from netemu.stack.icmp_output import icmp_send_hook
 from netemu.stack.ip_input import ip_input
 from netemu.stack.ip_output import host_send
+from netemu.stack.neighbours import neighbour_ask
+from netemu.stack.segment import ip_cut
+from netemu.stack.tcp.calls import tcp_connect
+from netemu.stack.tcp.errors import tcp_error
+from netemu.stack.tcp.input import tcp_input
+from netemu.stack.tcp.sending import output_hook
+from netemu.stack.tcp.timeouts import tcp_timer
 
 
 def load_kernels() -> None:
-    """Load what every lab needs; a first time compiles it, which takes a while, on all processors."""
+    """Load what every lab needs; a first time compiles it, which takes a while, on all processors.
+
+    What takes longest comes first. What is not named here is compiled when it is first used.
+    """
     load_together(
         engine.run,
+        tcp_input,
+        tcp_timer,
+        output_hook,
         transmit_turn,
-        host_send,
-        ip_input,
         finish,
-        host_deliver,
+        tcp_error,
         guest_xmit,
-        guest_softirq,
-        guest_receive,
-        icmp_input,
+        host_deliver,
         arp_input,
+        tcp_connect,
+        host_send,
+        adapt_frame,
+        ip_input,
+        ip_cut,
+        icmp_input,
+        ip_defrag,
         link_send,
+        deliver,
+        icmp_send_hook,
+        neighbour_ask,
         virtnet_open,
         run_world,
+        guest_softirq,
+        guest_receive,
         guest_kick,
         guest_calls,
     )
