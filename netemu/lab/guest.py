@@ -31,6 +31,8 @@ from netemu.nic.control import Settings
 from netemu.offer import Mode, RingKind, RssOptions, mac_address
 from netemu.stack.host import OFFLOAD_CSUM, OFFLOAD_TSO4, OFFLOAD_TSO6
 from netemu.stack.host_stack import HostStack
+from netemu.stack.tcp.sockets import TcpSockets
+from netemu.stack.tcp.table import TcpSettings
 from netemu.timers import Timer
 from netemu.virtio import features as f
 from netemu.virtio.features import FeatureSet
@@ -77,11 +79,14 @@ class Guest(AsyncHost):
         pressure: Iterable[str] = (),
         quirks: Iterable[str] = (),
         cpu: Cpu | None = None,
+        congestion: str = "cubic",
+        tcp: TcpSettings | None = None,
     ) -> None:
         """Make a guest whose card is up; `netemu.lab.Lab.guest` says what the arguments mean."""
         if offloads not in OFFLOADS:
             raise ConfigError(f"offloads are {', '.join(OFFLOADS)}, not {offloads!r}")
-        super().__init__(name, HostStack(world.timers.struct, world.ready, seed=seed), names)
+        stack = HostStack(world.timers.struct, world.ready, seed=seed)
+        super().__init__(name, stack, names, tcp=TcpSockets(stack, congestion=congestion, settings=tcp))
         station = mac_address(mac)
         offered = OFFLOADS[offloads]
         self.nic = Nic(

@@ -41,6 +41,7 @@ from netemu.net.units import parse_time
 from netemu.net.world import World
 from netemu.nic.control import Settings
 from netemu.offer import Mode, RingKind, RssOptions
+from netemu.stack.tcp.table import TcpSettings
 from netemu.xdp import XdpProgram
 
 T = TypeVar("T")
@@ -108,11 +109,14 @@ class Lab:
         pressure: Iterable[str] = (),
         quirks: Iterable[str] = (),
         cpu: Cpu | None = None,
+        congestion: str = "cubic",
+        tcp: TcpSettings | None = None,
     ) -> Guest:
         """Add a guest with addresses like "10.0.0.1/24" and "2001:db8::1/64", and a default route by ``gateway``.
 
         ``offloads`` says what its protocols leave to the card. The rest is its card's, as `netemu.nic.Nic` has it; its
-        processor is ``cpu``. Raises `ConfigError` for what cannot be.
+        processor is ``cpu``. Its TCP has ``congestion`` control "cubic" or "reno" and, with ``tcp``, settings other
+        than Linux's (`netemu.stack.tcp.settings.tcp_settings`). Raises `ConfigError` for what cannot be.
         """
         guest = Guest(
             self._free(name),
@@ -135,6 +139,8 @@ class Lab:
             pressure=pressure,
             quirks=quirks,
             cpu=cpu,
+            congestion=congestion,
+            tcp=tcp,
         )
         for address in [ip] if isinstance(ip, str) else ip:
             guest.stack.add_address(guest.interface, address)

@@ -13,6 +13,7 @@ from netemu.net.world import World
 from netemu.skb import Skb
 from netemu.stack.host import OFFLOAD_CSUM, OFFLOAD_TSO4, OFFLOAD_TSO6, Interface
 from netemu.stack.host_stack import HostStack
+from netemu.stack.tcp.sockets import TcpSockets
 
 EVERYTHING = OFFLOAD_CSUM | OFFLOAD_TSO4 | OFFLOAD_TSO6
 
@@ -22,7 +23,8 @@ class Router(AsyncHost):
 
     def __init__(self, name: str, world: World, names: Names, *, seed: int) -> None:
         """A router without ports."""
-        super().__init__(name, HostStack(world.timers.struct, world.ready, seed=seed, forwarding=True), names)
+        stack = HostStack(world.timers.struct, world.ready, seed=seed, forwarding=True)
+        super().__init__(name, stack, names, tcp=TcpSockets(stack))
         self.ports: list[Port] = []
         self._world = world
         self._cards: list[tuple[HostPort, Skb]] = []
