@@ -27,7 +27,7 @@ from tests import wire
 from tests.host_kit import SECOND, HostBench
 from tests.wire import put
 
-ICMP = 1
+ICMP, UDP = 1, 17
 BACK = wire.pack_addresses("10.9.0.1", "10.9.0.2")
 
 
@@ -277,6 +277,67 @@ def test_a_limit_is_believed_only_for_packets_of_this_host() -> None:
     foreign = wire.pack_addresses("10.9.0.7", "10.9.0.2")
     assert host.receive(error(3, 4, info=600, addresses=foreign)) == StackReason.ICMP_INVALID
     assert host.send("10.9.0.2", bytes(1480), dont_fragment=1) == SENT
+
+
+def redirect(gateway: str, target: str, teller: str = "10.9.0.2") -> bytes:
+    quoted = wire.ipv4(bytes(8), UDP, addresses=wire.pack_addresses("10.9.0.1", target))[14:]
+    words = wire.pack_addresses(gateway, target)[:4]
+    return wire.ipv4(wire.icmp(5, words + quoted, code=1), ICMP, addresses=wire.pack_addresses(teller, "10.9.0.1"))
+
+
+def next_hop(host: HostBench, target: str) -> int:
+    """Last byte of the station address that a packet goes to."""
+    host.send(target)
+    (frame,) = host.frames()
+    return frame[5]
+
+
+def routed(*, forwarding: bool = False) -> HostBench:
+    """A host with a default route by 10.9.0.2, which knows 10.9.0.3 as well."""
+    host = HostBench(forwarding=forwarding)
+    for last in (2, 3, 4):
+        host.know(f"10.9.0.{last}", bytes([2, 0, 0, 0, 0, last]))
+    host.stack.add_route("default", via="10.9.0.2")
+    return host
+
+
+def test_a_redirect_from_the_next_hop_is_heeded_for_its_target_for_five_minutes() -> None:
+    """RFC 1122 section 3.2.2.2; Linux forgets after gc_timeout."""
+    host = routed()
+    assert next_hop(host, "192.0.2.1") == 2
+    assert host.receive(redirect("10.9.0.3", "192.0.2.1")) == 0
+    assert next_hop(host, "192.0.2.1") == 3
+    assert next_hop(host, "192.0.2.2") == 2
+    host.receive(redirect("10.9.0.4", "192.0.2.1"))  # the next hop is another one by now
+    assert next_hop(host, "192.0.2.1") == 3
+    host.receive(redirect("10.9.0.4", "192.0.2.1", teller="10.9.0.3"))
+    assert next_hop(host, "192.0.2.1") == 4
+    host.run(301)
+    assert next_hop(host, "192.0.2.1") == 2
+
+
+def test_a_redirect_is_forgotten_when_routes_change() -> None:
+    host = routed()
+    host.receive(redirect("10.9.0.3", "192.0.2.1"))
+    host.stack.add_route("192.0.2.0/24", via="10.9.0.4")
+    assert next_hop(host, "192.0.2.1") == 4
+
+
+@pytest.mark.parametrize(
+    ("gateway", "target", "teller", "forwarding"),
+    [
+        pytest.param("10.9.0.3", "192.0.2.1", "10.9.0.4", False, id="from somebody else"),
+        pytest.param("10.7.0.3", "192.0.2.1", "10.9.0.2", False, id="to another link"),
+        pytest.param("10.9.0.1", "192.0.2.1", "10.9.0.2", False, id="to this host"),
+        pytest.param("10.9.0.255", "192.0.2.1", "10.9.0.2", False, id="to everybody"),
+        pytest.param("10.9.0.2", "192.0.2.1", "10.9.0.2", False, id="to itself"),
+        pytest.param("10.9.0.3", "192.0.2.1", "10.9.0.2", True, id="by a router"),
+    ],
+)
+def test_other_redirects_are_not_heeded(gateway: str, target: str, teller: str, forwarding: bool) -> None:
+    host = routed(forwarding=forwarding)
+    host.receive(redirect(gateway, target, teller))
+    assert next_hop(host, "192.0.2.1") == 2
 
 
 def test_the_answer_to_a_ping_goes_to_whoever_pings() -> None:

@@ -7,6 +7,7 @@ quotes a packet from an own address; it limits the path's MTU (RFC 1191), and wh
 from __future__ import annotations
 
 from netemu.jit import call3, call5, entry, i64, kernel, load8, load16be, memcpy, store32be
+from netemu.skb import skb_at
 from netemu.stack.host import (
     ERROR_HOST_UNREACHABLE,
     ERROR_NET_UNREACHABLE,
@@ -25,6 +26,7 @@ from netemu.stack.icmp_output import (
     FRAG_NEEDED,
     ICMP_HEADER,
     PARAMETER_PROBLEM,
+    REDIRECT,
     TIME_EXCEEDED,
     TIMESTAMP,
     TIMESTAMP_REPLY,
@@ -33,9 +35,20 @@ from netemu.stack.icmp_output import (
 )
 from netemu.stack.ip_state import ip_state_at
 from netemu.stack.link_output import ipv4_at
-from netemu.stack.routes import MIN_PMTU, is_local, learn_mtu, routes_at
+from netemu.stack.routes import (
+    MIN_PMTU,
+    ON_LINK,
+    is_local,
+    learn_mtu,
+    learn_redirect,
+    next_hop4,
+    route_at,
+    route_lookup,
+    routes_at,
+)
 from netemu.timers import timers_at
 
+_QUOTED_MIN = 20
 _QUOTED_MAX = 60 + 8
 _DAY = 86_400_000
 _CODE_PROTOCOL = 2
@@ -92,6 +105,32 @@ def _take_error(host: i64, offset: i64, size: i64, kind: i64, code: i64) -> i64:
 
 
 @kernel
+def _take_redirect(host: i64, offset: i64) -> None:
+    """A router tells of a better next hop (RFC 1122 section 3.2.2.2). After Linux's __ip_do_redirect.
+
+    It is believed if it comes from the present next hop, and the better one is on the same link. Routers heed none.
+    """
+    h = host_at(host)
+    if h.forwarding != 0:
+        return
+    skb = skb_at(h.skb)
+    routes = routes_at(h.routes)
+    now = timers_at(h.timers).now
+    message = skb_bytes(host, offset, ICMP_HEADER + _QUOTED_MIN)
+    gateway = ipv4_at(message + 4)
+    target = ipv4_at(message + ICMP_HEADER + 16)
+    teller = ipv4_at(skb_bytes(host, skb.network_header, _QUOTED_MIN) + 12)
+    found = route_lookup(routes, 0, target)
+    link = route_lookup(routes, 0, gateway)
+    if found == 0 or link == 0 or route_at(found).kind != ON_LINK or route_at(link).kind != ON_LINK:
+        return
+    if route_at(link).gateway_lo != 0 or route_at(link).interface != h.input or route_at(found).interface != h.input:
+        return
+    if next_hop4(routes, route_at(found).gateway_lo, target, now) == teller and gateway != teller:
+        learn_redirect(routes, target, gateway, now)
+
+
+@kernel
 def _answer_timestamp(host: i64, offset: i64) -> None:
     """Answer with the time of day of the emulated world, ms, as received and sent (Linux's icmp_timestamp)."""
     h = host_at(host)
@@ -116,6 +155,8 @@ def icmp_input(host: i64, offset: i64, size: i64) -> i64:
     elif kind == ECHO_REPLY:
         if h.ping_input != 0:
             call3(h.ping_input, host, offset, size)
+    elif kind == REDIRECT:
+        _take_redirect(host, offset)
     elif kind == TIMESTAMP:
         _answer_timestamp(host, offset)
     elif kind in (DEST_UNREACH, TIME_EXCEEDED, PARAMETER_PROBLEM):

@@ -30,6 +30,7 @@ from netemu.stack.routes import (
     ON_LINK,
     learned_mtu,
     mtu_locked,
+    next_hop4,
     route_at,
     route_lookup_by,
     routes_at,
@@ -69,6 +70,7 @@ def ip_route(host: i64, packet: i64) -> i64:
     p.next_hop_lo = p.target_lo
     has_source = ipv4_of(p.source_lo) != 0
     routes = routes_at(h.routes)
+    now = timers_at(h.timers).now
     found = route_lookup_by(routes, 0, p.target_lo, p.interface)
     mtu = 0
     if found != 0:
@@ -82,8 +84,8 @@ def ip_route(host: i64, packet: i64) -> i64:
             p.interface = route.interface
             if route.kind == BROADCAST_ROUTE:
                 p.cast = BROADCAST
-            elif p.cast == UNICAST and route.gateway_lo != 0:
-                p.next_hop_lo = route.gateway_lo
+            elif p.cast == UNICAST:
+                p.next_hop_lo = next_hop4(routes, route.gateway_lo, p.target_lo, now)
             if not has_source:
                 p.source_lo = route.source_lo
         else:
@@ -98,7 +100,7 @@ def ip_route(host: i64, packet: i64) -> i64:
     if ipv4_of(p.source_lo) == 0:
         p.source_lo = mapped(interface.ipv4)
     p.path_mtu = min(mtu, interface.mtu) if mtu != 0 else interface.mtu
-    learned = learned_mtu(routes, 0, p.target_lo, timers_at(h.timers).now)
+    learned = learned_mtu(routes, 0, p.target_lo, now)
     if learned != 0:
         p.path_mtu = min(p.path_mtu, learned)
     p.routed = 1

@@ -16,9 +16,11 @@ from netemu.stack.routes import (
     ON_LINK,
     PATH_BUCKET,
     PATH_BUCKETS,
+    REDIRECT_COUNT,
     UNREACHABLE_ROUTE,
     CachedRoute,
     PathMtu,
+    Redirected,
     Route,
     Routes,
 )
@@ -66,8 +68,13 @@ class RouteTable:
         self._table: StructArray[Route] = array_of(Route, 8)
         self._cache: StructArray[CachedRoute] = array_of(CachedRoute, CACHE_SIZE)
         self._paths: StructArray[PathMtu] = array_of(PathMtu, PATH_BUCKETS * PATH_BUCKET)
+        self._redirects: StructArray[Redirected] = array_of(Redirected, REDIRECT_COUNT)
         self.struct = Routes(
-            table=self._table.address, generation=1, cache=self._cache.address, paths=self._paths.address
+            table=self._table.address,
+            generation=1,
+            cache=self._cache.address,
+            paths=self._paths.address,
+            redirects=self._redirects.address,
         )
 
     def __iter__(self) -> Iterator[RouteEntry]:

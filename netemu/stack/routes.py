@@ -29,6 +29,9 @@ BLACKHOLE = 5
 CACHE_SIZE = 256
 PATH_BUCKETS = 64
 PATH_BUCKET = 4
+REDIRECT_COUNT = 64
+REDIRECT_EXPIRES = 300_000_000_000
+"""ns; Linux's gc_timeout."""
 MTU_EXPIRES = 600_000_000_000
 """ns."""
 MIN_PMTU = 552
@@ -82,6 +85,19 @@ class PathMtu(Struct):
 
 
 @struct
+class Redirected(Struct):
+    """A better next hop to one IPv4 target, of which a router told."""
+
+    target: i64
+    gateway: i64
+    """``lo`` of each address."""
+    expires: i64
+    """ns."""
+    generation: i64
+    """Of the routes that it was told about: void when they change."""
+
+
+@struct
 class Routes(Struct):
     """A host's routes."""
 
@@ -96,12 +112,18 @@ class Routes(Struct):
     """Address of PATH_BUCKETS * PATH_BUCKET `PathMtu` structs."""
     path_count: i64
     """Of those, how many were ever used: 0 spares the look."""
+    redirects: i64
+    """Address of REDIRECT_COUNT `Redirected` structs."""
+    redirect_count: i64
+    """Redirects that were heeded: 0 spares the look."""
 
 
 routes_at = pointer(Routes)
 route_at = pointer(Route)
 cached_route_at = pointer(CachedRoute)
 path_mtu_at = pointer(PathMtu)
+redirected_at = pointer(Redirected)
+REDIRECTED_SIZE = Redirected.dtype.itemsize
 ROUTE_SIZE = Route.dtype.itemsize
 CACHED_SIZE = CachedRoute.dtype.itemsize
 PATH_SIZE = PathMtu.dtype.itemsize
@@ -225,3 +247,30 @@ def learn_mtu(routes: Routes, hi: i64, lo: i64, mtu: i64, lowest: i64, now: i64)
     path.locked = locked
     path.expires = now + MTU_EXPIRES
     return mtu
+
+
+@kernel
+def _redirected(routes: Routes, target: i64) -> i64:
+    """Address of the `Redirected` that a target (``lo``) shares with others."""
+    return routes.redirects + (address_hash(0, target) & (REDIRECT_COUNT - 1)) * REDIRECTED_SIZE
+
+
+@kernel
+def next_hop4(routes: Routes, gateway: i64, target: i64, now: i64) -> i64:
+    """``lo`` of the next hop to an IPv4 target by a route with ``gateway`` (0: none), or as a redirect has it."""
+    if routes.redirect_count != 0:
+        known = redirected_at(_redirected(routes, target))
+        if known.target == target and known.generation == routes.generation and now < known.expires:
+            return known.gateway
+    return gateway if gateway != 0 else target
+
+
+@kernel
+def learn_redirect(routes: Routes, target: i64, gateway: i64, now: i64) -> None:
+    """Send what is for ``target`` to ``gateway`` from now on (both ``lo``)."""
+    known = redirected_at(_redirected(routes, target))
+    known.target = target
+    known.gateway = gateway
+    known.generation = routes.generation
+    known.expires = now + REDIRECT_EXPIRES
+    routes.redirect_count += 1
