@@ -225,6 +225,15 @@ def test_with_ecn_a_packet_is_marked_in_place_of_being_lost(
     assert (rig.forward.marked, rig.forward.dropped_loss) == (1, 0)
 
 
+def test_the_header_checksum_follows_the_mark_whatever_it_was() -> None:
+    """A checksum of 0, where the sum carries twice, and others from all over the range (RFC 1624)."""
+    rig = Rig("loss 100% ecn")
+    zero = next(n for n in range(65536) if ip4(b"", tos=ECT0, ident=n)[10:12] == b"\0\0")
+    for ident in (zero, *range(0, 65536, 97)):
+        rig.send(ether(ip4(b"", tos=ECT0, ident=ident)))
+        assert rig.run()[-1].data == ether(ip4(b"", tos=CE, ident=ident))
+
+
 @pytest.mark.parametrize(
     "frame",
     [
