@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import gc
 import itertools
 import statistics
 from collections.abc import Iterator
@@ -111,6 +113,21 @@ def test_a_flow_can_be_stopped() -> None:
         return sender.flow.sent
 
     assert run(wire.world, main()) == 3
+
+
+def test_a_flow_whose_sender_is_closed_sends_no_more() -> None:
+    wire = Wire(1, 2)
+
+    async def main() -> None:
+        with UdpSender(wire.sockets[0], halves_of("10.0.0.2"), 9, interval="1ms", time=1) as sender:
+            sender.start()
+            await sender.wait(2_500_000)
+        del sender
+        gc.collect()
+        await asyncio.sleep(1)
+
+    run(wire.world, main())
+    assert len(wire.hosts[0].sent) == 3
 
 
 @pytest.mark.parametrize(

@@ -43,6 +43,7 @@ MAY_IMPORT = {
     "net": "capture chance checksum errors frame jit offload skb stack timers",  # links: nothing of rings
     "stack": "chance checksum errors jit skb timers",  # protocols over skbs: nothing of virtio
     "samples": "",
+    "services": "aio chance errors jit stack traffic",  # what guests offer each other
     "traffic": "aio chance errors jit net samples skb stack timers",  # sources and sinks in kernels
     "aio": "errors jit net samples stack timers",  # sockets in asyncio's manner
     "peers": "aio errors frame jit net stack timers",  # what is not netemu: the only part beside capture with I/O

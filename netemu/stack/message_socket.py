@@ -40,9 +40,15 @@ class MessageSocket:
         room = 1 << (rcvbuf + 2 * (MESSAGE_MAX + RECORD)).bit_length()
         self._queue = allocate(room)
         self._bytes = self._queue.array.data
+        self._app_memory: tuple[object, ...] = ()
         self.struct = DatagramSocket(
             handle=handle, message=message, queue=self._queue.address, room=room, rcvbuf=rcvbuf
         )
+
+    def set_app(self, app: int, state: int = 0, *memory: object) -> None:
+        """Have messages go to ``app``, a hook, with ``state`` in ``app_state``; ``memory`` is kept as long as it."""
+        self._app_memory = memory
+        self.struct.app_state, self.struct.app = state, app
 
     @property
     def address(self) -> int:

@@ -94,8 +94,7 @@ class UdpReceiver(MessageEndpoint):
         super().__init__(lambda handle: host.stack.udp.open(port=port, handle=handle, rcvbuf=0))
         self._seen, self._delays = allocate(WINDOW // 8), allocate(SAMPLES * 8)
         self.sink = UdpSink(seen=self._seen.address, delays=self._delays.address, random=seeded(self.port))
-        self.socket.struct.app_state = self.sink.address
-        self.socket.struct.app = hook(udp_sink_app)
+        self.socket.set_app(hook(udp_sink_app), self.sink.address, self.sink, self._seen, self._delays)
 
     @property
     def port(self) -> int:
@@ -162,7 +161,7 @@ class UdpSender(MessageEndpoint):
             raise ConfigError("a flow has an interval above 0, and a rate below a terabit a second")
         self._name, self._to = host.name, f"{halves_text(*target)} port {port}"
         super().__init__(lambda handle: host.stack.udp.open(handle=handle))
-        self._host = host.stack.host
+        self._host, self._sockets = host.stack.host, host.stack.udp
         self._time = None if time is None else duration(time)
         self._payload = allocate(PAYLOAD_MAX_V4)
         self._host.random = next_random(self._host.random)
@@ -189,11 +188,18 @@ class UdpSender(MessageEndpoint):
         self.flow.until = NEVER if self._time is None else timers.now + self._time
         self.flow.running = 1
         self.socket.struct.wanted = 1
+        # Its next event may come when nobody holds the flow any more.
+        self._sockets.keep(self.flow, self.socket, self._payload, self._sizes, self._gaps)
         call_at(timers, timers.now, self.flow.hook, self.flow.address, 0)
 
     def stop(self) -> None:
         """Send no more."""
         self.flow.running = 0
+
+    def close(self) -> None:
+        """Send no more, and let go of the socket."""
+        self.stop()
+        super().close()
 
     async def run(self) -> None:
         """Start, and wait until all is sent."""

@@ -82,6 +82,7 @@ class UdpSockets:
         self._heads = self._buckets.array.view("<i8")
         self._message = Message()
         self._table = UdpTable(buckets=self._buckets.address, message=self._message.address)
+        self._kept: list[tuple[object, ...]] = []
         self._open: dict[int, list[UdpSocket]] = {}
         host.udp = self._table.address
         host.udp_error = hook_of(udp_error)
@@ -120,6 +121,10 @@ class UdpSockets:
         self._open.setdefault(port, []).insert(0, socket)
         self._link(port)
         return socket
+
+    def keep(self, *memory: object) -> None:
+        """Keep what kernels may still look at although its user is done with it."""
+        self._kept.append(memory)
 
     def remove(self, socket: UdpSocket) -> None:
         """Take a socket out of the table, if it is there still."""
