@@ -356,6 +356,23 @@ class TestRoutes:
         assert (sent.interface, sent.data[:6]) == (2, bytes.fromhex("020000000012"))
         assert sent.data[22:38] == packed("fe80::ff:fe00:11")
 
+    def test_the_name_of_an_interface_in_an_address(self) -> None:
+        """RFC 4007 section 11: fe80::1%eth0."""
+        bench, sender = ready()
+        other = bench.interface(bytes.fromhex("020000000011"))
+        bench.stack.enable_ipv6(other, detect=0, report=False, accept_advertisements=False)
+        address, interface = bench.stack.scoped(f"{PEER_LINK}%eth1")
+        assert interface is not None
+        assert (str(address), interface.index) == (PEER_LINK, 2)
+        assert bench.stack.scoped(f"{PEER_LINK}%1")[1] is not None
+        assert bench.stack.scoped(PEER)[1] is None
+        with pytest.raises(ConfigError, match="no interface of this host is called wlan0, there is eth0, eth1"):
+            bench.stack.scoped(f"{PEER_LINK}%wlan0")
+        bench.stack.add_route("::/0", via=f"{PEER_LINK}%eth1")
+        bench.know(PEER_LINK, bytes.fromhex("020000000012"), other)
+        assert sender.udp(target="2001:db8:77::1", source_hi=bench.eth0.ipv6_hi, source_lo=bench.eth0.ipv6_lo) == SENT
+        assert [one.interface for one in bench.taken()] == [2]
+
     def test_routing_beforehand_tells_source_and_mtu(self) -> None:
         _, sender = ready()
         sender.start(UDP, bytes(8), b"", PEER)

@@ -6,12 +6,21 @@ from collections.abc import Callable
 from typing import Any
 
 from netemu.chance import seeded
+from netemu.errors import ConfigError
 from netemu.jit import Buffer, StructArray, allocate, array_of, hook, load_together
 from netemu.jit.kernels import Kernel
-from netemu.stack.addresses import InterfaceAddress, Network, parse_interface
+from netemu.stack.addresses import (
+    Address,
+    InterfaceAddress,
+    Network,
+    from_halves,
+    halves,
+    parse_address,
+    parse_interface,
+)
 from netemu.stack.deliver import host_deliver
 from netemu.stack.host import Host, Interface, Ready
-from netemu.stack.ip6_layer import Ip6Layer
+from netemu.stack.ip6_layer import ENTRIES6, Ip6Layer
 from netemu.stack.ip_layer import ENTRIES, IpLayer
 from netemu.stack.message_sockets import PingSockets, RawSockets
 from netemu.stack.packet import PacketBuffer
@@ -112,6 +121,8 @@ class HostStack(ProtocolStack):
     def ip6(self) -> Ip6Layer:
         """The host's IPv6, which is made, and compiled, when somebody first asks for it."""
         if self._ip6_layer is None:
+            if not self.plain:
+                load_together(*ENTRIES6)
             self._ip6_layer = Ip6Layer(self.host, self.struct, self.ip.neighbours, self.hook_of, INTERFACES_MAX)
         return self._ip6_layer
 
@@ -131,6 +142,28 @@ class HostStack(ProtocolStack):
             self.ip6.add_address(interface, parsed)
         self.ip.add_address(interface, parsed)
 
+    def scoped(self, text: str | Address) -> tuple[Address, Interface | None]:
+        """An address without its scope, and the interface which that names: ``fe80::1%eth0``, or ``%1`` by index.
+
+        None where no scope is given. Raises `ConfigError`.
+        """
+        address = parse_address(text)
+        scope = getattr(address, "scope_id", None)
+        if scope is None:
+            return address, None
+        for interface in self.interfaces:
+            if scope in (self.ip.name_of(interface), str(interface.index)):
+                return from_halves(*halves(address)), interface
+        names = ", ".join(self.ip.name_of(interface) for interface in self.interfaces)
+        raise ConfigError(f"{text}: no interface of this host is called {scope}, there is {names or 'none'}")
+
     def add_route(self, destination: str | Network, **how: Any) -> None:
-        """Add a route, ``via`` a gateway or out of an ``interface``; see `IpLayer.add_route`. Raises `ConfigError`."""
+        """Add a route, ``via`` a gateway or out of an ``interface``; see `IpLayer.add_route`. Raises `ConfigError`.
+
+        A gateway may have its interface in it, as `scoped` has it.
+        """
+        if how.get("via") is not None:
+            how["via"], interface = self.scoped(how["via"])
+            if interface is not None:
+                how["interface"] = interface
         self.ip.add_route(destination, **how)

@@ -66,6 +66,11 @@ STATE_NAMES = {
     DUPLICATE: "dadfailed",
 }
 LINK_LOCAL_PREFIX = 64
+ENTRIES6 = (
+    icmp6_input, ip6_output, ip6_input, ip6_fragment, router_timer, address_timer, ip6_cut, ip6_expire, icmp6_send,
+    ip6_problem, solicit6, unreachable6, ip6_route,
+)  # fmt: skip
+"""What IPv6 has to compile, that which takes longest first (`netemu.jit.load_together`)."""
 RETRANSMIT = SECOND
 """RetransTimer, ns (RFC 4861 section 10)."""
 VALID_LIFETIME = 86_400

@@ -208,6 +208,10 @@ class IpLayer:
         """Call an interface so in listings."""
         self._names[interface.address] = name
 
+    def name_of(self, interface: Interface) -> str:
+        """What an interface is called."""
+        return self._names[interface.address]
+
     def addresses(self, interface: Interface) -> list[InterfaceAddress]:
         """The addresses of an interface, in the order in which they were added."""
         return list(self._addresses.get(interface.address, []))
