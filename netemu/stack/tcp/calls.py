@@ -218,8 +218,6 @@ def _after_reading(tcb: Tcb) -> None:
     if tcb.state in (ESTABLISHED, FIN_WAIT_1, FIN_WAIT_2) and tcb.rcv_fin == NOWHERE:
         buffer = receive_buffer_at(tcb.receive_buffer)
         if window_update_due(buffer, tcb.rcv_mss, tcb.rcv_scale) != 0:
-            if buffer.window_right <= tcb.rcv_nxt:
-                tcp_ext_mib_at(table_at(tcb.table).ext).TCPFromZeroWindowAdv += 1
             tcb.ack_now = 1
 
 

@@ -159,11 +159,15 @@ def transmit(tcb: Tcb, position: i64, size: i64, flags: i64, full: i64) -> i64:
         p.transport + HEADER, tcb.timestamps, timestamp_now(tcb), tcb.ts_recent, table.blocks, blocks
     )
     _begin(tcb, p, position, flags | ACK)
-    before = buffer.window_right
     window = receive_window(buffer, tcb.rcv_mss, tcb.rcv_scale)
     store16be(p.transport + 14, window)
-    if window == 0 and before > tcb.rcv_nxt:
-        tcp_ext_mib_at(table.ext).TCPToZeroWindowAdv += 1
+    if (window == 0) != (tcb.rcv_announced == 0):
+        ext = tcp_ext_mib_at(table.ext)
+        if window == 0:
+            ext.TCPToZeroWindowAdv += 1
+        else:
+            ext.TCPFromZeroWindowAdv += 1
+    tcb.rcv_announced = window
     segments = 1
     if size > 0:
         send_buffer_payload(send_buffer_at(tcb.send_buffer), position, size, host.packet)
@@ -214,6 +218,7 @@ def send_syn(tcb: Tcb, flags: i64) -> i64:
     else:
         window = min(tcb.receive_capacity, _FIELD_MAX)
     store16be(p.transport + 14, window)
+    tcb.rcv_announced = window
     result = _hand_down(tcb, host, 1)
     if result == SENT and flags & ACK:
         _acknowledged(tcb)

@@ -232,6 +232,7 @@ def _send_data(tcb: Tcb) -> None:
             break
     if tcb.snd_una == tcb.snd_nxt and unsent(tcb) > 0 and tcb.persisting == 0:
         tcb.persisting = 1
+        tcb.probes = 0
         tcb.retries = 0
         tcb.stalled_since = timers.now
         timer_start(timers, tcb.retransmit_timer, timers.now + rtt_timeout(rtt_at(tcb.rtt)))

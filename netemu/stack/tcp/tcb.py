@@ -202,6 +202,8 @@ class Tcb(Struct):
     """The acknowledgement number that was sent last (Last.ACK.sent of RFC 7323)."""
     rcv_scale: i64
     """Shift of the windows that we announce."""
+    rcv_announced: i64
+    """The window field that was sent last."""
     rcv_mss: i64
     """The longest segment that came: what delayed acknowledgements count in."""
     rcv_lowat: i64
@@ -254,6 +256,8 @@ class Tcb(Struct):
     """When the oldest byte that is not acknowledged was first sent, or the window closed."""
     persisting: i64
     """1: the retransmission timer runs as persist timer, to probe a closed window."""
+    probes: i64
+    """Probes of the closed window sent so far: each comes after twice as long as the one before, answered or not."""
     user_timeout: i64
     """How long bytes may stay without acknowledgement; 0: as many retries as the settings say."""
     keepalive: i64

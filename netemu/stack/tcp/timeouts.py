@@ -124,10 +124,11 @@ def _persist_timeout(address: i64) -> None:
         _give_up(address)
         return
     tcb.retries += 1
+    tcb.probes += 1
     tcb.probe_now = 1
     rtt = rtt_at(tcb.rtt)
     timers = timers_of(tcb)
-    wait = min(rtt_timeout(rtt) << min(tcb.retries, _BACKOFF_MAX), rtt.rto_max)
+    wait = min(rtt_timeout(rtt) << min(tcb.probes, _BACKOFF_MAX), rtt.rto_max)
     timer_start(timers, tcb.retransmit_timer, timers.now + wait)
 
 
