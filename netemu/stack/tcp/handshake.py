@@ -130,7 +130,7 @@ def establish(address: i64, segment: Segment) -> None:
     set_state(tcb, ESTABLISHED if tcb.snd_fin == NOWHERE else FIN_WAIT_1)
     timer_stop(tcb.retransmit_timer)
     rtt = rtt_at(tcb.rtt)
-    if tcb.retries == 0:
+    if tcb.total_retrans == 0:
         rtt_sample(rtt, max(timers.now - tcb.stalled_since, 1), 1)
     else:
         sample = timestamp_sample(tcb, segment)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from netemu.jit import call2, entry, i64, kernel
 from netemu.skb import Skb, skb_at
 from netemu.stack.host import host_at
-from netemu.stack.mib import tcp_ext_mib_at
+from netemu.stack.mib import tcp_ext_mib_at, tcp_mib_at
 from netemu.stack.reasons import DELIVERED, NO_SOCKET
 from netemu.stack.tcp.acks import take_ack
 from netemu.stack.tcp.events import notify
@@ -143,7 +143,9 @@ def _other_states(table: TcpTable, address: i64, segment: Segment, skb: Skb) -> 
     segment.ack = unwrap(segment.acknowledgement, tcb.snd_una)
     if tcb.state == SYN_RECEIVED and segment.flags & SYN and segment.seq == tcb.irs and segment.flags & RST == 0:
         if segment.flags & ACK == 0:
-            tcb.syn_now = 1  # the peer's SYN again: it has not seen our answer
+            tcb.syn_now = 1  # the peer's SYN again: it has not seen our answer, which can no longer be measured (Karn)
+            tcb.total_retrans += 1
+            tcp_mib_at(table.mib).RetransSegs += 1
             return
         # Both opened at once, and this answers our SYN: all but the SYN, which is known, counts.
         segment.flags &= ~SYN

@@ -97,7 +97,6 @@ def open_tcb(table: TcpTable) -> i64:
     tcb.nodelay = settings.nodelay
     tcb.keepalive = settings.keepalive
     tcb.quick_acks = settings.quick_acks
-    tcb.opened_at = timers_of(tcb).now
     start_rtt(rtt_at(tcb.rtt), settings.rto_min)
     return address
 

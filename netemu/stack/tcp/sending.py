@@ -248,7 +248,7 @@ def tcp_output(tcb: Tcb) -> None:
         return
     if tcb.syn_now != 0:
         tcb.syn_now = 0
-        if send_syn(tcb, SYN if tcb.state == SYN_SENT else SYN | ACK) == SENT and tcb.retries == 0:
+        if send_syn(tcb, SYN if tcb.state == SYN_SENT else SYN | ACK) == SENT and tcb.total_retrans == 0:
             mib_of(tcb).OutSegs += 1
         return
     if tcb.probe_now != 0:

@@ -294,7 +294,6 @@ class Tcb(Struct):
     segs_in: i64
     total_retrans: i64
     """Segments sent again."""
-    opened_at: i64
 
 
 tcb_at = pointer(Tcb)

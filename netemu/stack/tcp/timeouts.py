@@ -144,14 +144,6 @@ def _retransmit_expired(address: i64) -> None:
 
 
 @kernel
-def start_keepalive(tcb: Tcb) -> None:
-    """Start the wait timer for keep-alives, if the connection wants them."""
-    if tcb.keepalive > 0:
-        timers = timers_of(tcb)
-        timer_start(timers, tcb.wait_timer, timers.now + tcb.keepalive)
-
-
-@kernel
 def _keepalive_expired(address: i64) -> None:
     """RFC 9293 section 3.8.4."""
     tcb = tcb_at(address)
