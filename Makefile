@@ -29,7 +29,7 @@ format: $(VENV)/installed-test
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
 
-# Against editcap, tcpreplay and DPDK, as far as they are installed; needs some 6 GB of disk and ten minutes.
+# Against editcap, tcpreplay, DPDK and ns-3, as far as they are installed; needs 6 GB of disk and twenty minutes.
 bench: $(VENV)/installed-test
 	$(BIN)/python -m bench --json bench.json
 

@@ -7,7 +7,7 @@ import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from bench import dpdk, files, offload, process, veth
+from bench import dpdk, files, lab, offload, process, veth
 from bench.errors import AbsentError, BenchError
 from bench.results import Line, Unmeasured
 from bench.session import Session
@@ -41,6 +41,9 @@ ROWS = (
     Row("rings", files.rings),
     Row("indirect", files.indirect),
     Row("threads", files.threads),
+    Row("lab-bulk", lab.lab_bulk, ("g++", "pkg-config")),
+    Row("lab-flood", lab.lab_flood, ("g++", "pkg-config")),
+    Row("lab-pings", lab.lab_pings, ("g++", "pkg-config")),
     Row("floor", files.floor, ("cat",)),
 )
 

@@ -88,7 +88,9 @@ class Namespace:
         """End it, and the programs that run in it."""
         for program in self._programs:
             program.kill()
-            program.communicate()
+            program.wait()
+            assert program.stdout is not None
+            program.stdout.close()
         self._holder.communicate(timeout=10)
 
 
