@@ -64,7 +64,9 @@ class StructArray(Sequence[S]):
     """Structs side by side in memory; ``address`` is that of the first, ``view`` the same bytes for NumPy."""
 
     def __init__(self, cls: type[S], count: int) -> None:
-        self._block = (cls * count)()
+        # Memory of NumPy's is zeroed by the kernel, page by page, when it is first touched; that of ctypes at once.
+        memory = np.zeros(max(1, count * ctypes.sizeof(cls)), dtype=np.uint8)
+        self._block = (cls * count).from_buffer(memory.data)
         self.address = ctypes.addressof(self._block)
         self.view: npt.NDArray[Any] = np.frombuffer(memoryview(self._block), dtype=cls.dtype, count=count)
         LEDGER.add(self._block, self.address, ctypes.sizeof(self._block), struct=True)
