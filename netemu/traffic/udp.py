@@ -14,10 +14,12 @@ from netemu.jit import allocate, hook
 from netemu.net.units import parse_rate
 from netemu.samples import Samples
 from netemu.stack.addresses import Halves, halves_text
+from netemu.stack.message_socket import MessageSocket
 from netemu.stack.udp.output import PAYLOAD_MAX_V4
 from netemu.stack.udp.sockets import UdpSocket
 from netemu.timers import NEVER, call_at, timers_at
 from netemu.traffic.draws import ONE, gap_table, size_table
+from netemu.traffic.ping_source import ping_tick
 from netemu.traffic.udp_sink import SAMPLES, WINDOW, UdpSink, udp_sink_app
 from netemu.traffic.udp_source import HEADER, UdpFlow, flow_tick
 
@@ -83,26 +85,19 @@ class FlowStats:
         )
 
 
-class UdpReceiver(MessageEndpoint):
-    """A socket that counts and measures what flows send to it."""
+class Measured:
+    """A socket's sink, with its memory."""
 
-    socket: UdpSocket
-
-    def __init__(self, host: AsyncHost, port: int = 0) -> None:
-        """Open it at ``port`` (0: a free one). Raises `ConfigError` if that is in use."""
-        self._name = host.name
-        super().__init__(lambda handle: host.stack.udp.open(port=port, handle=handle, rcvbuf=0))
+    def __init__(self, socket: MessageSocket) -> None:
+        """Count and measure what comes to ``socket`` from now on."""
         self._seen, self._delays = allocate(WINDOW // 8), allocate(SAMPLES * 8)
-        self.sink = UdpSink(seen=self._seen.address, delays=self._delays.address, random=seeded(self.port))
-        self.socket.set_app(hook(udp_sink_app), self.sink.address, self.sink, self._seen, self._delays)
-
-    @property
-    def port(self) -> int:
-        """The port it is bound to."""
-        return self.socket.local[1]
+        self.sink = UdpSink(
+            seen=self._seen.address, delays=self._delays.address, random=seeded(socket.struct.local_port)
+        )
+        socket.set_app(hook(udp_sink_app), self.sink.address, self.sink, self._seen, self._delays)
 
     def stats(self) -> FlowStats:
-        """What has arrived so far; who sent it adds what was sent."""
+        """What has come so far."""
         sink = self.sink
         kept = min(sink.measured, SAMPLES)
         return FlowStats(
@@ -117,6 +112,27 @@ class UdpReceiver(MessageEndpoint):
             jitter=sink.jitter / 16,
         )
 
+
+class UdpReceiver(MessageEndpoint):
+    """A socket that counts and measures what flows send to it."""
+
+    socket: UdpSocket
+
+    def __init__(self, host: AsyncHost, port: int = 0) -> None:
+        """Open it at ``port`` (0: a free one). Raises `ConfigError` if that is in use."""
+        self._name = host.name
+        super().__init__(lambda handle: host.stack.udp.open(port=port, handle=handle, rcvbuf=0))
+        self._measured = Measured(self.socket)
+
+    @property
+    def port(self) -> int:
+        """The port it is bound to."""
+        return self.socket.local[1]
+
+    def stats(self) -> FlowStats:
+        """What has arrived so far; who sent it adds what was sent."""
+        return self._measured.stats()
+
     def __str__(self) -> str:
         """Whose it is."""
         return f"{self._name}: UDP sink at port {self.port}"
@@ -124,8 +140,6 @@ class UdpReceiver(MessageEndpoint):
 
 class UdpSender(MessageEndpoint):
     """A flow of datagrams from a host."""
-
-    socket: UdpSocket
 
     def __init__(
         self,
@@ -160,7 +174,7 @@ class UdpSender(MessageEndpoint):
         if gap <= 0 and per_byte <= 0:
             raise ConfigError("a flow has an interval above 0, and a rate below a terabit a second")
         self._name, self._to = host.name, f"{halves_text(*target)} port {port}"
-        super().__init__(lambda handle: host.stack.udp.open(handle=handle))
+        super().__init__(lambda handle: self._open(host, handle))
         self._host, self._sockets = host.stack.host, host.stack.udp
         self._time = None if time is None else duration(time)
         self._payload = allocate(PAYLOAD_MAX_V4)
@@ -168,7 +182,7 @@ class UdpSender(MessageEndpoint):
         self.flow = UdpFlow(
             host=self._host.address,
             socket=self.socket.address,
-            hook=hook(flow_tick),
+            hook=self._tick(),
             target_hi=target[0],
             target_lo=target[1],
             target_port=port,
@@ -180,6 +194,14 @@ class UdpSender(MessageEndpoint):
             payload=self._payload.address,
             remaining=NEVER if count is None else count,
         )
+
+    def _open(self, host: AsyncHost, handle: int) -> Any:
+        """The socket that sends."""
+        return host.stack.udp.open(handle=handle)
+
+    def _tick(self) -> int:
+        """The hook of the event that sends the next one."""
+        return hook(flow_tick)
 
     def start(self) -> None:
         """Send the first datagram now, and the others as time goes by."""
@@ -217,6 +239,29 @@ class UdpSender(MessageEndpoint):
         return f"{self._name}: UDP flow to {self._to}"
 
 
+class PingSender(UdpSender):
+    """Echo requests from a host, and what comes back to them."""
+
+    def __init__(self, host: AsyncHost, target: Halves, **flow: Any) -> None:
+        """Requests to ``target``; ``interval``, ``size``, ``count`` and ``time`` as of a flow."""
+        super().__init__(host, target, 0, **flow)
+        self._measured = Measured(self.socket)
+
+    def _open(self, host: AsyncHost, handle: int) -> Any:
+        return host.stack.ping.open(handle=handle)
+
+    def _tick(self) -> int:
+        return hook(ping_tick)
+
+    def stats(self) -> FlowStats:
+        """What was sent, and answered; delays are round trips."""
+        return self.add_to(self._measured.stats())
+
+    def __str__(self) -> str:
+        """Who asks whom."""
+        return f"{self._name}: ping flow to {self._to}"
+
+
 async def udp_flow(
     source: AsyncHost, target: AsyncHost, *, port: int = 0, version: int = 0, drain: str | float = 1.0, **flow: Any
 ) -> FlowStats:
@@ -229,3 +274,26 @@ async def udp_flow(
         await sender.run()
         await receiver.wait(receiver.loop.now + duration(drain))
         return sender.add_to(receiver.stats())
+
+
+async def ping_flow(
+    source: AsyncHost,
+    target: AsyncHost,
+    *,
+    interval: str | float = 1.0,
+    size: int = 56,
+    count: int | None = None,
+    time: str | float | None = None,
+    drain: str | float = 1.0,
+    version: int = 0,
+) -> FlowStats:
+    """Ping a host from a kernel: as `AsyncHost.ping`, for many requests or many hosts at once.
+
+    Delays are round trips; ``drain`` is how long the last answers are waited for. Raises `ConfigError` for what makes
+    no sense.
+    """
+    address = await source.resolve(target, version)
+    with PingSender(source, address, interval=interval, size=size, count=count, time=time) as sender:
+        await sender.run()
+        await sender.wait(sender.loop.now + duration(drain))
+        return sender.stats()

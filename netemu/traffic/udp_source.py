@@ -70,12 +70,18 @@ def _store64be(address: i64, value: i64) -> None:
 
 
 @kernel
+def stamp_payload(flow: UdpFlow, now: i64) -> None:
+    """Write number and time to the payload."""
+    _store64be(flow.payload, flow.number)
+    _store64be(flow.payload + 8, now)
+
+
+@kernel
 def _send_one(flow: UdpFlow, now: i64) -> i64:
     """Send the next datagram; its size."""
     flow.random = next_random(flow.random)
     size = drawn(draw_at(flow.sizes), flow.random)
-    _store64be(flow.payload, flow.number)
-    _store64be(flow.payload + 8, now)
+    stamp_payload(flow, now)
     s = datagram_socket_at(flow.socket)
     result = udp_sendmsg(flow.host, s, flow.target_hi, flow.target_lo, flow.target_port, flow.payload, size)
     if flow.number == 0:
@@ -92,7 +98,7 @@ def _send_one(flow: UdpFlow, now: i64) -> i64:
 
 
 @kernel
-def _step(flow: UdpFlow, size: i64) -> None:
+def step_flow(flow: UdpFlow, size: i64) -> None:
     """Move ``next_at`` on, behind a datagram of ``size`` bytes."""
     gap = flow.gap if flow.gap != 0 else flow.per_byte * size
     gaps = draw_at(flow.gaps)
@@ -112,7 +118,7 @@ def flow_tick(address: i64, _unused: i64) -> i64:
         return 0
     timers = timers_at(host_at(flow.host).timers)
     if flow.remaining > 0 and timers.now < flow.until:
-        _step(flow, _send_one(flow, timers.now))
+        step_flow(flow, _send_one(flow, timers.now))
     if flow.remaining > 0 and flow.next_at < flow.until:
         call_at(timers, flow.next_at, flow.hook, address, 0)
     else:
