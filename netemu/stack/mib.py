@@ -165,6 +165,10 @@ class TcpExtMib(Struct):
     TCPSackRecovery: i64
     TCPSACKReneging: i64
     TCPSACKReorder: i64
+    TCPFullUndo: i64
+    TCPPartialUndo: i64
+    TCPDSACKUndo: i64
+    TCPLossUndo: i64
     TCPFastRetrans: i64
     TCPSlowStartRetrans: i64
     TCPTimeouts: i64

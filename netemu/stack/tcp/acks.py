@@ -10,12 +10,13 @@ from netemu.stack.tcp.options import options_at, unwrap_sacks
 from netemu.stack.tcp.owed import challenge
 from netemu.stack.tcp.recovery import acked_in_recovery, arm_retransmit, duplicate_acked, new_data_acked
 from netemu.stack.tcp.rtt import rtt_at, rtt_sample
-from netemu.stack.tcp.scoreboard import sacked_bytes, scoreboard_at, update
+from netemu.stack.tcp.scoreboard import highest_sacked, sacked_bytes, scoreboard_at, update
 from netemu.stack.tcp.segment import FIN, SYN, Segment
 from netemu.stack.tcp.send_buffer import send_buffer_acknowledge, send_buffer_at, send_buffer_free
 from netemu.stack.tcp.send_times import NO_SAMPLE, measure_acked, send_times_at
 from netemu.stack.tcp.table import table_at
 from netemu.stack.tcp.tcb import EVENT_SENT, EVENT_WRITABLE, FAST_RECOVERY, NOWHERE, OPEN, Tcb
+from netemu.stack.tcp.undo import undo_if_for_nothing
 from netemu.timers import timer_stop
 
 _MS = 1_000_000
@@ -114,6 +115,7 @@ def take_ack(tcb: Tcb, segment: Segment) -> i64:
     board = scoreboard_at(tcb.scoreboard)
     blocks = 0
     had = una + sacked_bytes(board)
+    highest = highest_sacked(board)
     if tcb.sack != 0:
         blocks = options.sack_count
         if blocks > 0:
@@ -124,6 +126,7 @@ def take_ack(tcb: Tcb, segment: Segment) -> i64:
         newly = update(board, max(ack, una), tcb.snd_nxt, options.sacks, blocks)
         if board.reneged != reneged:
             tcp_ext_mib_at(table_at(tcb.table).ext).TCPSACKReneging += 1
+        undo_if_for_nothing(tcb, segment, una, highest)
         if board.dup_thresh > threshold:
             tcp_ext_mib_at(table_at(tcb.table).ext).TCPSACKReorder += 1
     if ack > una:

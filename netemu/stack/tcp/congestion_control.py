@@ -104,7 +104,7 @@ def on_timeout(c: Congestion, flight: i64, again: i64) -> None:
     """
     if again == 0:
         remember(c)
-        c.ssthresh = _ssthresh(c, flight)
+        c.ssthresh = _ssthresh(c, min(flight, c.cwnd))
     c.cwnd = c.smss
     c.acked = 0
     c.epoch = 0

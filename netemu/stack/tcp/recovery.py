@@ -30,7 +30,7 @@ from netemu.stack.tcp.congestion_control import (
     on_timeout,
 )
 from netemu.stack.tcp.lifetime import mib_of, timers_of
-from netemu.stack.tcp.output import full_segment, transmit
+from netemu.stack.tcp.output import full_segment, timestamp_now, transmit
 from netemu.stack.tcp.rtt import rtt_at, rtt_backoff, rtt_timeout
 from netemu.stack.tcp.scoreboard import (
     RETRANSMIT,
@@ -47,6 +47,7 @@ from netemu.stack.tcp.send_buffer import send_buffer_at
 from netemu.stack.tcp.send_times import forget_sent, send_times_at
 from netemu.stack.tcp.table import table_at
 from netemu.stack.tcp.tcb import FAST_RECOVERY, NOWHERE, OPEN, TIMEOUT_RECOVERY, Tcb
+from netemu.stack.tcp.undo import watch_reduction, watch_retransmission
 from netemu.timers import timer_start
 
 DUP_THRESH = 3
@@ -88,6 +89,7 @@ def retransmit(tcb: Tcb, position: i64, length: i64) -> i64:
         tcp_ext_mib_at(table_at(tcb.table).ext).TCPRetransFail += 1
         return 0
     forget_sent(send_times_at(tcb.send_times))
+    watch_retransmission(tcb, timestamp_now(tcb))
     on_recovery_sent(congestion_at(tcb.congestion), size)
     mib_of(tcb).RetransSegs += 1
     tcb.total_retrans += 1
@@ -121,6 +123,7 @@ def _enter_fast_recovery(tcb: Tcb) -> None:
         ext.TCPRenoRecovery += 1
     tcb.recovery = FAST_RECOVERY
     tcb.recover = tcb.snd_nxt
+    watch_reduction(tcb)
     tcb.lost_now = 1
     tcb.dup_bytes = DUP_THRESH * tcb.mss
     on_recovery_start(congestion_at(tcb.congestion), tcb.snd_nxt - tcb.snd_una)
@@ -182,7 +185,11 @@ def new_data_acked(tcb: Tcb, acked: i64, sample: i64) -> None:
 @kernel
 def timed_out(tcb: Tcb) -> None:
     """The retransmission timer expired: all that is outstanding counts as lost, and slow start begins."""
-    on_timeout(congestion_at(tcb.congestion), tcb.snd_nxt - tcb.snd_una, tcb.timed_out)
+    # A fast recovery that does not get on has reduced the window for the same loss already (as in Linux).
+    again = 1 if tcb.timed_out != 0 or tcb.recovery == FAST_RECOVERY else 0
+    on_timeout(congestion_at(tcb.congestion), tcb.snd_nxt - tcb.snd_una, again)
+    if again == 0:
+        watch_reduction(tcb)
     tcb.timed_out = 1
     rtt_backoff(rtt_at(tcb.rtt))
     _all_lost(tcb)

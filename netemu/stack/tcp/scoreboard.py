@@ -327,6 +327,21 @@ def update(board: Scoreboard, una: i64, high_data: i64, blocks: i64, count: i64)
 
 
 @kernel
+def highest_sacked(board: Scoreboard) -> i64:
+    """Where the highest SACKed range ends; 0 if there is none."""
+    ranges = ranges_at(board.ranges)
+    return ranges_end(ranges) if ranges.count > 0 else 0
+
+
+@kernel
+def forget_losses(board: Scoreboard) -> None:
+    """It was no loss: nothing counts as lost by a timeout, and nothing as retransmitted."""
+    board.all_lost_below = board.high_ack
+    begin_recovery(board)
+    _find_lost(board)
+
+
+@kernel
 def is_lost(board: Scoreboard, position: i64) -> i64:
     """1 if the unSACKed byte at a position counts as lost."""
     return 1 if position < board.lost_below else 0

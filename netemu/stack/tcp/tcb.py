@@ -246,6 +246,13 @@ class Tcb(Struct):
     """1: the congestion window kept the sender from sending more when it last sent."""
     last_sent: i64
     """When data was sent last."""
+    undo_from: i64
+    """``snd_una`` when the window was reduced last, while that can be taken back; else 0."""
+    undo_sent: i64
+    undo_left: i64
+    """Segments that were sent again since, and those of them that no D-SACK has told of."""
+    undo_stamp: i64
+    """The timestamp that the first of them had."""
     lost_now: i64
     """1: the first retransmission, which goes out whatever the congestion window says, is due."""
 
