@@ -229,6 +229,22 @@ def test_a_duplicate_is_told_from_a_sack(
     assert (3500, 4000) not in board.ranges.pairs()
 
 
+def test_what_a_recovery_retransmitted_behind_its_end_is_not_sent_again_by_the_next() -> None:
+    """Segment 12 was lost among the data sent in the first recovery, and sent again in it."""
+    board = after(0, 1, 2, 3)
+    begin_recovery(board.struct)
+    note_new_data(board.struct, 20 * MSS)
+    assert take(board) == (RETRANSMIT, 0, MSS)
+    board.ack(0, [(4 * MSS, 12 * MSS), (13 * MSS, 17 * MSS)])
+    assert take(board) == (RETRANSMIT, 12 * MSS, MSS)
+    board.ack(12 * MSS, [(13 * MSS, 18 * MSS)])
+    begin_recovery(board.struct)
+    assert board.struct.high_rxt > board.struct.high_ack
+    assert take(board, new_data=1)[0] == NEW_DATA
+    begin_timeout(board.struct)
+    assert take(board) == (RETRANSMIT, 12 * MSS, MSS)
+
+
 # Retransmissions that are lost.
 
 

@@ -124,10 +124,11 @@ def _enter_fast_recovery(tcb: Tcb) -> None:
     tcb.recovery = FAST_RECOVERY
     tcb.recover = tcb.snd_nxt
     watch_reduction(tcb)
-    tcb.lost_now = 1
+    board = scoreboard_at(tcb.scoreboard)
+    tcb.lost_now = 1 if board.high_rxt <= tcb.snd_una else 0  # it may have been sent again already
     tcb.dup_bytes = DUP_THRESH * tcb.mss
     on_recovery_start(congestion_at(tcb.congestion), tcb.snd_nxt - tcb.snd_una)
-    begin_recovery(scoreboard_at(tcb.scoreboard))
+    begin_recovery(board)
     arm_retransmit(tcb)
 
 

@@ -337,7 +337,7 @@ def highest_sacked(board: Scoreboard) -> i64:
 def forget_losses(board: Scoreboard) -> None:
     """It was no loss: nothing counts as lost by a timeout, and nothing as retransmitted."""
     board.all_lost_below = board.high_ack
-    begin_recovery(board)
+    _forget_retransmissions(board)
     _find_lost(board)
 
 
@@ -454,10 +454,18 @@ def note_new_data(board: Scoreboard, high_data: i64) -> None:
 
 @kernel
 def begin_recovery(board: Scoreboard) -> None:
-    """Recovery begins (RFC 6675 section 5): it lasts to ``high_data``, and nothing is retransmitted yet."""
+    """Recovery begins (RFC 6675 section 5); it lasts to ``high_data``.
+
+    What the recovery before it has retransmitted behind its own end is under way: it is not sent again for nothing.
+    """
     board.recovery_point = board.high_data
-    board.high_rxt = board.high_ack
     board.rescue_rxt = UNDEFINED
+
+
+@kernel
+def _forget_retransmissions(board: Scoreboard) -> None:
+    """Nothing counts as retransmitted."""
+    board.high_rxt = board.high_ack
     board.sacked_retransmitted = 0
     board.lost_again = 0
     board.again_sent = board.high_ack
@@ -472,6 +480,7 @@ def begin_recovery(board: Scoreboard) -> None:
 def begin_timeout(board: Scoreboard) -> None:
     """The retransmission timer expired: all that is outstanding and not SACKed is lost, and is to be sent again."""
     begin_recovery(board)
+    _forget_retransmissions(board)
     board.dup_thresh = DUP_THRESH
     board.all_lost_below = board.high_data
     _find_lost(board)
