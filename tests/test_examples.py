@@ -13,7 +13,8 @@ import pytest
 from tests.replay_kit import environment, netemu, seen_in
 from tests.support import REPO
 
-EXAMPLES = sorted((REPO / "examples").glob("*.py"))
+EXAMPLES = sorted(path for path in (REPO / "examples").glob("*.py") if "async def main(lab" not in path.read_text())
+"""Those for `netemu run` are in test_examples_run.py."""
 
 
 def run_example(name: str, folder: Path) -> str:
@@ -33,7 +34,11 @@ def test_it_runs(path: Path, tmp_path: Path) -> None:
 
 def test_the_page_lists_every_example() -> None:
     page = (REPO / "examples" / "README.md").read_text()
-    assert re.findall(r"^\| `([a-z_]+\.py)` \|", page, re.MULTILINE) == [path.name for path in EXAMPLES]
+    told = re.findall(r"^\| `([a-z_-]+\.(?:py|toml))` \|", page, re.MULTILINE)
+    assert sorted(told) == sorted(
+        path.name for path in (REPO / "examples").iterdir() if path.suffix in {".py", ".toml"}
+    )
+    assert told[: len(EXAMPLES)] == [path.name for path in EXAMPLES]
 
 
 def test_the_first_look_and_the_command_it_names(tmp_path: Path) -> None:

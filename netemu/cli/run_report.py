@@ -114,9 +114,9 @@ def _figures(one: TrafficOutcome) -> str:
         value = has.get(name)
         if isinstance(value, Samples) and len(value):
             parts.append(f"{name} {_range(value)}")
-    parts += [
-        f"{_in(has, name)} {name}" for name in ("retransmits", "reordered", "duplicates", "errors") if has.get(name)
-    ]
+    for name in ("retransmits", "reordered", "duplicates", "errors"):
+        if has.get(name):
+            parts += [f"{_in(has, name)} {name.removesuffix('s') if has[name] == 1 else name}"]
     if has.get("duration") is not None:
         parts.append(f"in {_in(has, 'duration')}")
     return ", ".join(parts)

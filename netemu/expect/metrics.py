@@ -44,7 +44,7 @@ OF_KIND = {
         *("bytes", "goodput", "duration"),
     ),
     "tcp": ("bytes", "goodput", "duration", "connect", "retransmits", "completed", "errors"),
-    "http": ("sent", "received", "bytes", "goodput", "duration", "rtt", "retransmits", "completed", "errors"),
+    "http": ("sent", "received", "completed", "errors", "bytes", "goodput", "rtt", "duration"),
     "dns": ("sent", "received", "lost", "loss", "rtt", "duration", "errors"),
     "scapy": ("sent", "duration"),
     "replay": ("sent", "duration"),

@@ -15,7 +15,7 @@ from __future__ import annotations
 import asyncio
 import os
 import zlib
-from collections.abc import Callable, Coroutine, Iterable
+from collections.abc import Callable, Coroutine, Iterable, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TypeVar
@@ -50,6 +50,12 @@ T = TypeVar("T")
 def default_of(gateway: str) -> str:
     """The destination of a default route by a gateway: all addresses of its version."""
     return "::/0" if ":" in gateway else "0.0.0.0/0"
+
+
+def _but_cancelled(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    """Tell of errors that nobody took; that a handler of asyncio's streams was cancelled, which they tell, is none."""
+    if not isinstance(context.get("exception"), asyncio.CancelledError):
+        loop.default_exception_handler(context)
 
 
 Node = Guest | Router | LabSwitch
@@ -149,11 +155,17 @@ class Lab:
         self._add(name, guest)
         return guest
 
-    def router(self, name: str, addresses: Iterable[str | Iterable[str]] = (), *, mtu: int = 1500) -> Router:
-        """Add a router with a port for each of ``addresses``, "10.0.0.254/24" or several of them."""
+    def router(
+        self, name: str, addresses: Iterable[str | Iterable[str]] = (), *, mtu: int | Sequence[int] = 1500
+    ) -> Router:
+        """Add a router with a port for each of ``addresses``, "10.0.0.254/24" or several of them.
+
+        ``mtu`` is that of all ports, or one each, in the same order.
+        """
         router = Router(self._free(name), self.world, self.names, seed=self.seed_of(name))
-        for each in addresses:
-            router.add_port(self._next_mac(), [each] if isinstance(each, str) else each, mtu=mtu)
+        for number, each in enumerate(addresses):
+            own = mtu if isinstance(mtu, int) else mtu[number]
+            router.add_port(self._next_mac(), [each] if isinstance(each, str) else each, mtu=own)
         self._add(name, router)
         return router
 
@@ -259,6 +271,7 @@ class Lab:
     def close(self) -> None:
         """Finish the captures, and end the loop with whatever runs on it."""
         left = asyncio.all_tasks(self.loop)
+        self.loop.set_exception_handler(_but_cancelled)
         for task in left:
             task.cancel()
         if left:

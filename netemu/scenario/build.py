@@ -27,7 +27,9 @@ def _fill(lab: Lab, scenario: Scenario) -> None:
     for name in scenario.switches:
         lab.switch(name)
     for name, router in scenario.routers.items():
-        lab.router(name, [str(interface) for interface in router.ip])
+        made_router = lab.router(name, [[*map(str, port)] for port in router.ip], mtu=router.mtus())
+        for network, gateway in router.routes:
+            made_router.stack.add_route(network, via=gateway)
     for name, guest in scenario.guests.items():
         made = lab.guest(name, **_guest_arguments(guest))
         if guest.gateway6 is not None:
@@ -68,5 +70,6 @@ def _guest_arguments(guest: GuestSection) -> dict[str, Any]:
         "gro": guest.gro,
         "pressure": guest.pressure,
         "quirks": guest.quirks,
+        "congestion": guest.congestion,
         "cpu": None if cpu is None else Cpu(cpu.interrupt_latency, cpu.poll, cpu.packet, cpu.byte),
     }

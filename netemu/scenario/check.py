@@ -16,7 +16,8 @@ from netemu.scenario.check_words import check_words
 from netemu.scenario.mistakes import Mistakes
 from netemu.scenario.packets import parse_packets
 from netemu.scenario.positions import Path
-from netemu.scenario.service_words import parse_service
+from netemu.scenario.service_words import dhcp_range, parse_service
+from netemu.scenario.topology import GuestSection
 from netemu.scenario.traffic_kinds import ReplayTraffic, ScapyTraffic, Targeted, Traffic, UdpTraffic
 from netemu.scenario.whole import Scenario
 
@@ -93,6 +94,17 @@ class _Checks:
                     words = f"router {name} has more links than addresses, of which each is for one"
                     self.mistakes.add((*where, "between", number), words)
             check_words(where, link, self.mistakes)
+        servers = [
+            name for name, guest in self.scenario.guests.items() for text in guest.services if text[:5] == "dhcp:"
+        ]
+        for name, guest in self.scenario.guests.items():
+            if guest.dhcp and not servers:
+                self.mistakes.add(("guest", name, "dhcp"), f"no guest runs dhcp, which could give {name} an address")
+        for name, router in self.scenario.routers.items():
+            if router.ip and len(router.mtus()) != len(router.ip):
+                ports = len(router.ip)
+                words = f"router.{name}.mtu: expected one, or {ports} as there are addresses, not {len(router.mtu)}"
+                self.mistakes.add(("router", name, "mtu"), words)
         unclear = any(not link.between for _, link in self.scenario.links)
         for name, links in count.items():
             if links == 0 and not unclear:
@@ -129,8 +141,9 @@ class _Checks:
             for number, ipv6 in enumerate(guest.ipv6):
                 yield ("guest", name, "ipv6", number), name, ipv6
         for name, router in self.scenario.routers.items():
-            for number, interface in enumerate(router.ip):
-                yield ("router", name, "ip", number), name, interface
+            for number, port in enumerate(router.ip):
+                for interface in port:
+                    yield ("router", name, "ip", number), name, interface
 
     def _gateway(
         self,
@@ -162,9 +175,23 @@ class _Checks:
                 place = (*where, "services", number)
                 self._told(place, parse_service, text, key=f"guest.{name}.services")
                 kind, _, folder = text.partition(":")
+                if kind == "dhcp":
+                    self._dhcp(place, name, guest, folder)
                 if kind == "http" and folder and not (self.scenario.folder / folder).is_dir():
                     self.mistakes.add(place, f"guest.{name}.services: there is no folder {folder}")
             check_card(name, guest, where, self.mistakes)
+
+    def _dhcp(self, where: Path, name: str, guest: GuestSection, argument: str) -> None:
+        """A DHCP server gives addresses of its own network."""
+        try:
+            ends = dhcp_range(argument)
+        except ConfigError:
+            return  # which was told
+        if not guest.ip:
+            self.mistakes.add(where, f"guest.{name}.services: dhcp needs an address of the guest's own: ip")
+        elif any(end not in guest.ip[0].network for end in ends) or ends[0] > ends[1]:
+            words = f"guest.{name}.services: {argument} is no range of addresses of {guest.ip[0].network}"
+            self.mistakes.add(where, words)
 
     def traffic(self) -> None:
         """Traffic is between guests that exist, and says how much there is of it."""

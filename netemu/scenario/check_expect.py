@@ -69,5 +69,5 @@ def _check_metric(wanted: Quantity, scope: str | None, kinds: dict[str, str], wh
         mistakes.add(where, f"there is no traffic that has {metric!r}: {having}")
     elif scope is None and metric not in METRICS:
         near = did_you_mean(metric, METRICS)
-        if "did" in near and "_" not in metric:
+        if "did" in near and metric.isalpha() and metric.islower():  # else it may be a counter
             mistakes.add(where, f"nothing is called {metric!r}{near}")

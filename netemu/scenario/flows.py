@@ -9,8 +9,21 @@ from typing import Any
 from netemu.aio.host import SECOND
 from netemu.capture import read_capture
 from netemu.scenario.flow import Flow, FrameFlow, PingFlow, UdpFlow
+from netemu.scenario.flow_requests import DnsFlow, HttpFlow
+from netemu.scenario.flow_tcp import TcpFlow
 from netemu.scenario.packets import parse_packets
-from netemu.scenario.traffic_kinds import PingTraffic, ReplayTraffic, ScapyTraffic, Targeted, Traffic, UdpTraffic
+from netemu.scenario.services import MADE_UP
+from netemu.scenario.traffic_kinds import (
+    DnsTraffic,
+    HttpTraffic,
+    PingTraffic,
+    ReplayTraffic,
+    ScapyTraffic,
+    Targeted,
+    TcpTraffic,
+    Traffic,
+    UdpTraffic,
+)
 from netemu.scenario.whole import Scenario
 
 
@@ -42,6 +55,38 @@ def flow_of(scenario: Scenario, traffic: Traffic, nodes: dict[str, Any]) -> Flow
                 spacing=traffic.spacing,
                 count=traffic.count,
                 time=min(times) / SECOND if times else None,
+            )
+        case TcpTraffic():
+            return TcpFlow(
+                source,
+                target,
+                size=traffic.bytes,
+                time=traffic.duration,
+                download=traffic.direction == "download",
+                streams=traffic.streams,
+                port=traffic.port or 0,
+            )
+        case HttpTraffic():
+            made_up = 0 if traffic.size is None else traffic.size
+            is_put = traffic.method == "put"
+            return HttpFlow(
+                source,
+                target,
+                method=traffic.method.upper(),
+                path=traffic.path or ("/" if is_put else f"{MADE_UP}{made_up}"),
+                body=bytes(made_up) if is_put else b"",
+                count=traffic.count,
+                port=traffic.port,
+            )
+        case DnsTraffic():
+            return DnsFlow(
+                source,
+                target,
+                query=traffic.query,
+                kind=traffic.type,
+                count=traffic.count,
+                interval=traffic.interval,
+                timeout=traffic.timeout,
             )
         case ScapyTraffic():
             return FrameFlow(source, _repeated(traffic))

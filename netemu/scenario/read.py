@@ -199,7 +199,7 @@ class _Reader:
                 continue
             one = self._read(KINDS[kind], value, where)
             if one is not None:
-                count[kind] = count.get(kind, 0) + 1
+                count[kind] = count.get(kind, 0) + (not one.name)
                 name = one.name or (kind if count[kind] == 1 else f"{kind}-{count[kind]}")
                 self.scenario.traffic.append((where, name, one))
 

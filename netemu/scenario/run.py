@@ -30,6 +30,7 @@ from netemu.scenario.flow import Flow, sleep_until
 from netemu.scenario.flows import flow_of
 from netemu.scenario.mistakes import Mistakes
 from netemu.scenario.outcome import CaptureOutcome, Outcome, TrafficOutcome
+from netemu.scenario.services import ScenarioServices
 from netemu.scenario.traffic_kinds import Targeted, Traffic
 from netemu.scenario.whole import Scenario
 
@@ -53,6 +54,7 @@ class ScenarioRun:
         self.scenario = scenario
         self._folder = folder
         self.lab = self._built()
+        self._services = ScenarioServices(scenario, self.lab)
         self._flows: dict[str, Flow] = {}
         self._errors: dict[str, str] = {}
         try:
@@ -141,6 +143,7 @@ class ScenarioRun:
     # Traffic.
 
     async def _main(self) -> None:
+        await self._services.start()
         nodes = self.lab.nodes
         for _, name, traffic in self.scenario.traffic:
             self._flows[name] = flow_of(self.scenario, traffic, nodes)

@@ -9,12 +9,14 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 from netemu.scenario.values import (
     Address4,
     Address6,
+    AnyAddress,
     AnyInterface,
     Duration,
     Interface4,
     Interface6,
     Mac,
     Name,
+    Route,
     listed_or_one,
     one_of,
 )
@@ -63,6 +65,10 @@ class GuestSection(Section):
     """The router for everything else, of IPv4."""
     gateway6: Address6 | None = None
     """The same of IPv6."""
+    dhcp: bool = False
+    """Whether it asks a DHCP server for its address, before its traffic starts."""
+    dns: AnyAddress | None = None
+    """The server that it asks for names."""
     driver: Annotated[str, BeforeValidator(one_of("linux-4.19", "linux-6.1", "linux-7.0"))] = "linux-7.0"
     """The kernel that the driver follows."""
     mode: Annotated[str, BeforeValidator(one_of("mergeable", "small", "big"))] = "mergeable"
@@ -103,11 +109,24 @@ class SwitchSection(Section):
     """``[switch.NAME]``: a learning switch; its ports come with its links."""
 
 
+Mtu = Annotated[int, Field(ge=68, le=65535)]
+Port = Annotated[list[AnyInterface], BeforeValidator(listed_or_one)]
+"""The addresses of one interface."""
+
+
 class RouterSection(Section):
     """``[router.NAME]``: a router with an interface for each of its addresses."""
 
-    ip: Annotated[list[AnyInterface], BeforeValidator(listed_or_one)]
-    """An address for each interface, in the order of the router's links."""
+    ip: Annotated[list[Port], BeforeValidator(listed_or_one)]
+    """An address for each interface, or several in a list, in the order of the router's links."""
+    mtu: Annotated[list[Mtu], BeforeValidator(listed_or_one)] = [1500]
+    """Of all interfaces, or one each."""
+    routes: Annotated[list[Route], BeforeValidator(listed_or_one)] = []
+    """What lies behind other routers: "10.0.2.0/24 via 10.0.1.253"."""
+
+    def mtus(self) -> list[int]:
+        """The MTU of each interface."""
+        return self.mtu * len(self.ip) if len(self.mtu) == 1 else self.mtu
 
 
 class ChangeSection(Section):

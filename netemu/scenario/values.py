@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from ipaddress import IPv4Address, IPv4Interface, IPv6Address, IPv6Interface
+from ipaddress import IPv4Address, IPv4Interface, IPv6Address, IPv6Interface, ip_address, ip_network
 from typing import Annotated, Any, TypeVar
 
 from pydantic import BeforeValidator
@@ -96,6 +96,17 @@ def _address(value: Any, kind: type[IPv4Address | IPv6Address], example: str) ->
         raise ConfigError(f"expected an address without a length, as in {example}, not {shown(value)}") from None
 
 
+def _route(value: Any) -> tuple[str, str]:
+    words = value.split() if isinstance(value, str) else []
+    try:
+        network, via, gateway = words
+        if via == "via" and ip_network(network).version == ip_address(gateway).version:
+            return network, gateway
+    except ValueError:
+        pass
+    raise ConfigError(f'expected a route, as in "10.0.2.0/24 via 10.0.1.253", not {shown(value)}')
+
+
 def _mac(value: Any) -> str:
     if not isinstance(value, str) or not re.fullmatch(r"[0-9a-fA-F]{2}(:[0-9a-fA-F]{2}){5}", value):
         raise ConfigError(f"expected a MAC address, as in 02:00:00:00:00:01, not {shown(value)}")
@@ -155,5 +166,13 @@ Interface6 = Annotated[IPv6Interface, BeforeValidator(_read(_interface6))]
 AnyInterface = Annotated[IPv4Interface | IPv6Interface, BeforeValidator(_read(_network_address))]
 Address4 = Annotated[IPv4Address, BeforeValidator(_read(lambda value: _address(value, IPv4Address, "10.0.0.254")))]
 Address6 = Annotated[IPv6Address, BeforeValidator(_read(lambda value: _address(value, IPv6Address, "fd00::1")))]
+AnyAddress = Annotated[
+    IPv4Address | IPv6Address,
+    BeforeValidator(
+        _read(lambda value: _address(value, IPv6Address if ":" in str(value) else IPv4Address, "10.0.0.53"))
+    ),
+]
+Route = Annotated[tuple[str, str], BeforeValidator(_read(_route))]
+"""A network, and the address of the router to it."""
 Mac = Annotated[str, BeforeValidator(_read(_mac))]
 Name = Annotated[str, BeforeValidator(_read(_name))]
