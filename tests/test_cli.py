@@ -17,7 +17,7 @@ from tests.support import PCAPS
 BASICS = str(PCAPS / "basics.pcap")
 
 
-@pytest.mark.parametrize("arguments", [[], ["replay"], ["show"], ["wireshark"], ["wireshark", "install"]])
+@pytest.mark.parametrize("arguments", [[], ["replay"], ["show"], ["tap"], ["wireshark"], ["wireshark", "install"]])
 def test_help_fits_80_columns(arguments: list[str]) -> None:
     run = netemu(*arguments, "--help")
     assert (run.returncode, run.stderr) == (0, b"")

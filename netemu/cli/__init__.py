@@ -17,6 +17,7 @@ from netemu.errors import NetemuError
 COMMANDS = {
     "replay": "Play captures through the virtio-net receive path.",
     "run": "Run a scenario, and say whether what it expects held.",
+    "tap": "Put a guest behind a TAP device of this machine.",
     "show": "Print the frames of a capture, with the way each took.",
     "to-wire": "Finish what a host left to its hardware.",
     "to-host": "Merge the segments of a flow, as a host's receive offload does.",
