@@ -77,6 +77,15 @@ def test_guests_in_two_networks_reach_each_other_by_a_router() -> None:
         assert r.stack.snmp()["IpForwDatagrams"] == 4
 
 
+def test_ipv6_addresses_of_a_lab_are_good_at_once_unless_duplicates_are_looked_for() -> None:
+    with Lab() as lab:
+        a, b = lab.guest("a", "2001:db8::1/64"), lab.guest("b", "2001:db8::2/64")
+        lab.link(a, b, "delay 1ms")
+        late = lab.guest("late", "2001:db8::3/64", detect=1)
+        assert lab.run(a.ping(b, count=1)).received == 1
+        assert late.stack.snmp()["Icmp6OutNeighborSolicits"] == 0
+
+
 def test_a_switch_floods_what_it_does_not_know_and_then_does_not() -> None:
     with Lab() as lab:
         sw = lab.switch("sw")

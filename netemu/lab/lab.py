@@ -117,12 +117,15 @@ class Lab:
         cpu: Cpu | None = None,
         congestion: str = "cubic",
         tcp: TcpSettings | None = None,
+        detect: int = 0,
     ) -> Guest:
         """Add a guest with addresses like "10.0.0.1/24" and "2001:db8::1/64", and a default route by ``gateway``.
 
         ``offloads`` says what its protocols leave to the card. The rest is its card's, as `netemu.nic.Nic` has it; its
         processor is ``cpu``. Its TCP has ``congestion`` control "cubic" or "reno" and, with ``tcp``, settings other
-        than Linux's (`netemu.stack.tcp.settings.tcp_settings`). Raises `ConfigError` for what cannot be.
+        than Linux's (`netemu.stack.tcp.settings.tcp_settings`). Its IPv6 addresses are good at once, or with
+        ``detect`` after so many attempts to find a duplicate: Linux makes one (RFC 4862).
+        Raises `ConfigError` for what cannot be.
         """
         guest = Guest(
             self._free(name),
@@ -149,7 +152,7 @@ class Lab:
             tcp=tcp,
         )
         for address in [ip] if isinstance(ip, str) else ip:
-            guest.stack.add_address(guest.interface, address)
+            guest.stack.add_address(guest.interface, address, detect=detect)
         if gateway is not None:
             guest.stack.add_route(default_of(gateway), via=gateway)
         self._add(name, guest)

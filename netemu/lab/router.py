@@ -44,7 +44,7 @@ class Router(AsyncHost):
         interface = self.stack.add_interface(mac, hook(host_port_xmit), card.address, mtu=mtu, offloads=EVERYTHING)
         card.interface = interface.address
         for address in addresses:
-            self.stack.add_address(interface, address)
+            self.stack.add_address(interface, address, detect=0)
         self.ports.append(port)
         self._cards.append((card, skb))
         return port

@@ -130,15 +130,16 @@ class HostStack(ProtocolStack):
         """Switch IPv6 on on an interface, with a link-local address; see `Ip6Layer.enable`. Raises `ConfigError`."""
         self.ip6.enable(interface, **how)
 
-    def add_address(self, interface: Interface, address: str | InterfaceAddress) -> None:
+    def add_address(self, interface: Interface, address: str | InterfaceAddress, *, detect: int = 1) -> None:
         """Give an interface an address: 10.0.0.1/24, or 2001:db8::1/64, for which IPv6 is switched on if need be.
 
+        ``detect``: how often a new IPv6 interface looks for a duplicate of each of its addresses.
         See `IpLayer.add_address`, `Ip6Layer.add_address`. Raises `ConfigError`.
         """
         parsed = parse_interface(address)
         if parsed.version == 6:
             if not self.ip6.enabled(interface):
-                self.ip6.enable(interface)
+                self.ip6.enable(interface, detect=detect)
             self.ip6.add_address(interface, parsed)
         self.ip.add_address(interface, parsed)
 
