@@ -21,7 +21,7 @@ from netemu.stack.addresses import ANY, Halves, halves_of, halves_text
 from netemu.stack.deliver import host_deliver
 from netemu.stack.host import SENT, Host, Interface
 from netemu.stack.host_stack import ReadyList
-from netemu.stack.message_sockets import PingSockets, RawSockets
+from netemu.stack.messages.ping_and_raw import PingSockets, RawSockets
 from netemu.stack.packet import PacketBuffer, packet_at
 from netemu.stack.udp.sockets import UdpSockets
 from netemu.timers import TimerQueue

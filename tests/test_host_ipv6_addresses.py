@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 
 from netemu.errors import ConfigError
 from netemu.stack.addresses import from_halves, halves
-from netemu.stack.ipv6_addresses import common_prefix6, is_member6, scope6, select_source6
-from netemu.stack.ipv6_state import ip6_address_at
-from netemu.stack.ndp_routers import interface_id
+from netemu.stack.icmpv6.ndp_routers import interface_id
+from netemu.stack.ipv6.addresses import common_prefix6, is_member6, scope6, select_source6
+from netemu.stack.ipv6.state import ip6_address_at
 from tests.host_kit import HostBench
 from tests.ipv6_kit import HOST, HOST_LINK, SixBench
 

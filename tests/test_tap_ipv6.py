@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from netemu.stack.ipv6_state import interface_ip6
+from netemu.stack.ipv6.state import interface_ip6
 from tests.tap_talk import GUEST6, HOST6, Talk, talk
 
 PREFIX = "2001:db8:cafe"

@@ -14,7 +14,6 @@ from scapy.packet import Raw
 from netemu.errors import ConfigError
 from netemu.jit import hook
 from netemu.stack.addresses import ANY, halves_of
-from netemu.stack.datagram import RECORD
 from netemu.stack.host import (
     ERROR_PORT_UNREACHABLE,
     ERROR_TOO_BIG,
@@ -24,7 +23,8 @@ from netemu.stack.host import (
     SENT,
     is_ready,
 )
-from netemu.stack.message_socket import MessageSocket, Received
+from netemu.stack.messages.datagram import RECORD
+from netemu.stack.messages.socket import MessageSocket, Received
 from netemu.stack.reasons import StackReason
 from netemu.stack.udp.sockets import EPHEMERAL
 from tests.message_kit import MessageHost, packet_of

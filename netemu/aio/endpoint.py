@@ -10,7 +10,7 @@ from typing import Any, Self
 from netemu.aio.failures import icmp_failure
 from netemu.aio.loop import SECOND, EmulatedLoop
 from netemu.errors import ConfigError
-from netemu.stack.message_socket import MessageSocket, Received
+from netemu.stack.messages.socket import MessageSocket, Received
 
 
 def running_loop() -> EmulatedLoop:

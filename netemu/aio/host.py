@@ -17,9 +17,9 @@ from netemu.aio.tcp_transport import TcpTransport
 from netemu.errors import ConfigError, NetemuError
 from netemu.net.units import parse_time
 from netemu.stack.addresses import ANY, Halves, halves_of, halves_text
-from netemu.stack.datagram import RCVBUF
 from netemu.stack.host import MAPPED_IPV4, Interface
 from netemu.stack.host_stack import HostStack
+from netemu.stack.messages.datagram import RCVBUF
 from netemu.stack.tcp.sockets import TcpSocket, TcpSockets
 
 SECOND = 1_000_000_000

@@ -9,7 +9,7 @@ from netemu.aio.endpoint import MessageEndpoint
 from netemu.aio.failures import icmp_failure, send_failure
 from netemu.samples import Samples
 from netemu.stack.addresses import Halves, halves_text
-from netemu.stack.message_sockets import PingSocket
+from netemu.stack.messages.ping_and_raw import PingSocket
 
 _PATTERN = bytes(range(256)) * 256
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from netemu.aio.endpoint import MessageEndpoint
 from netemu.aio.failures import send_failure
-from netemu.stack.message_sockets import RawSocket
+from netemu.stack.messages.ping_and_raw import RawSocket
 
 
 class Raw(MessageEndpoint):

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from netemu.jit import entry, i64, kernel, load16be
 from netemu.skb import Skb, skb_at, skb_header_pointer
-from netemu.stack.arp import arp_rcv
-from netemu.stack.ipv4 import ip_rcv
-from netemu.stack.ipv6 import ipv6_rcv
+from netemu.stack.ipv4.arp import arp_rcv
+from netemu.stack.ipv4.receive import ip_rcv
+from netemu.stack.ipv6.receive import ipv6_rcv
 from netemu.stack.mib import count_at
 from netemu.stack.reasons import HDR_TRUNC, OTHERHOST, UNHANDLED_PROTO
 from netemu.stack.state import L4_SCRATCH, PACKET_OTHERHOST, Stack, stack_at

@@ -92,7 +92,7 @@ class Interface(Struct):
     ipv4_prefix: i64
     ipv6_link_local_hi: i64
     ipv6_link_local_lo: i64
-    """Both 0 while there is none; see `netemu.stack.ipv6_addresses` for the state of each address."""
+    """Both 0 while there is none; see `netemu.stack.ipv6.addresses` for the state of each address."""
     ipv6_hi: i64
     ipv6_lo: i64
     """One more address of one's own, or 0 and 0."""
@@ -127,7 +127,7 @@ class Host(Struct):
     send: i64
     """Hook ``(host, packet)``: routes a packet, puts headers on it and sends it, now or when its neighbour is found.
 
-    Gives SENT or SEND_...; `netemu.stack.ip_output`. The packet is the caller's again afterwards.
+    Gives SENT or SEND_...; `netemu.stack.ipv4.output`. The packet is the caller's again afterwards.
     """
     send6: i64
     route6: i64
@@ -160,9 +160,9 @@ class Host(Struct):
     neighbours: i64
     fragments: i64
     ip: i64
-    """Address of the `netemu.stack.ip_state.IpState`: what IPv4 works with."""
+    """Address of the `netemu.stack.ipv4.state.IpState`: what IPv4 works with."""
     ip6: i64
-    """Address of the `netemu.stack.ipv6_state.Ip6`; 0: the host has no IPv6."""
+    """Address of the `netemu.stack.ipv6.state.Ip6`; 0: the host has no IPv6."""
     tcp: i64
     udp: i64
     ping: i64

@@ -20,9 +20,9 @@ from netemu.stack.addresses import (
 )
 from netemu.stack.deliver import host_deliver
 from netemu.stack.host import Host, Interface, Ready
-from netemu.stack.ip6_layer import ENTRIES6, Ip6Layer
-from netemu.stack.ip_layer import ENTRIES, IpLayer
-from netemu.stack.message_sockets import PingSockets, RawSockets
+from netemu.stack.ipv4.layer import ENTRIES, IpLayer
+from netemu.stack.ipv6.layer import ENTRIES6, Ip6Layer
+from netemu.stack.messages.ping_and_raw import PingSockets, RawSockets
 from netemu.stack.packet import PacketBuffer
 from netemu.stack.protocols import ProtocolStack
 from netemu.stack.udp.sockets import UdpSockets

@@ -10,7 +10,7 @@ from netemu.jit import call2, entry, i64, kernel
 from netemu.skb import CHECKSUM_UNNECESSARY, skb_at
 from netemu.stack.held import held_at, held_pool_at, hold_packet, take_held
 from netemu.stack.host import host_at
-from netemu.stack.ip_state import ip_state_at
+from netemu.stack.ipv4.state import ip_state_at
 from netemu.stack.packet import ETH_HLEN
 from netemu.stack.state import PACKET_HOST
 from netemu.timers import call_at, timers_at

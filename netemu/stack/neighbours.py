@@ -17,7 +17,7 @@ from netemu.chance import next_random
 from netemu.jit import Struct, call2, call3, call5, entry, i64, kernel, pointer, struct
 from netemu.stack.held import CHUNK_SIZE, drop_held, held_at, held_pool_at, hold_packet, take_held, unfold
 from netemu.stack.host import Host, host_at, interface_at, is_ipv4
-from netemu.stack.ip_state import ip_state_at
+from netemu.stack.ipv4.state import ip_state_at
 from netemu.stack.packet import packet_at, packet_len, push_ethernet
 from netemu.stack.routes import address_hash
 from netemu.timers import STOPPED, timer_at, timer_start, timer_stop, timers_at

@@ -7,7 +7,7 @@ IP in front of it, Ethernet in front of that, each moving ``data`` down. The pay
 pieces (a socket's buffer is a ring), until the interface copies it into guest memory.
 
 The transport's checksum field is the business of the layer below: it holds the pseudo-header's sum, for a device that
-does the rest, or is finished in software (`netemu.stack.ip_output`).
+does the rest, or is finished in software (`netemu.stack.ipv4.output`).
 """
 
 from __future__ import annotations

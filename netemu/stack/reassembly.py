@@ -7,7 +7,7 @@ each fragment is copied to its place. A map has a byte for each eight of payload
 wholly in what came are duplicates and dropped; any other overlap ends the packet, as Linux does since 4.20 (RFC 5722).
 
 There are few slots, which bounds the memory; a packet that finds none is refused. A slot's timer is started by its
-first fragment. What a version counts and says is its own business: `netemu.stack.fragments` for IPv4.
+first fragment. What a version counts and says is its own business: `netemu.stack.ipv4.fragments` for IPv4.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from __future__ import annotations
 from netemu.jit import Buffer, Struct, StructArray, allocate, array_of, i64, kernel, load8, memset, pointer, struct
 from netemu.skb import CHECKSUM_NONE, Skb, skb_at, skb_copy_bits
 from netemu.stack.host import host_at
-from netemu.stack.ip_state import ip_state_at
+from netemu.stack.ipv4.state import ip_state_at
 from netemu.stack.loopback import own_skb
 from netemu.stack.packet import ETH_HLEN
 from netemu.timers import STOPPED, TIMER_SIZE, Timer, timer_at, timer_start, timer_stop, timers_at

@@ -8,8 +8,8 @@ from __future__ import annotations
 from netemu.checksum import pseudo_v4, pseudo_v6
 from netemu.jit import entry, i64, kernel, load8, load16be, load32be, memcpy, store8, store16be, store32be
 from netemu.stack.host import SEND_DROPPED, SENT, host_at, interface_at
-from netemu.stack.ip_fragment import ip_fragment, set_header_sum
-from netemu.stack.ip_state import ip_state_at
+from netemu.stack.ipv4.cut import ip_fragment, set_header_sum
+from netemu.stack.ipv4.state import ip_state_at
 from netemu.stack.link_output import link_output, set_checksum
 from netemu.stack.packet import Packet, packet_at
 

@@ -47,25 +47,25 @@ class Stack(Struct):
     host: i64
     """Address of the `netemu.stack.host.Host`, which knows the skb and the interface at hand."""
     arp_input: i64
-    """``(host, offset)``: a packet that `netemu.stack.arp` found in order."""
+    """``(host, offset)``: a packet that `netemu.stack.ipv4.arp` found in order."""
     ip_input: i64
     """``(host, offset, size, cast)``: a datagram of ``size`` bytes, header included, whose addresses are to be judged.
 
     A verdict if it was dealt with; ``-1 - cast`` if it is for this host: its protocol takes it.
-    `netemu.stack.ip_input`.
+    `netemu.stack.ipv4.input`.
     """
     ip_defrag: i64
     """``(host, offset, size)``: a fragment of ``size`` bytes, header included; the address of the skb of the whole
     datagram if it is that now (also `Host.skb`), 0 while it waits for others, a verdict, negative, if it was dropped.
-    `netemu.stack.fragments`."""
+    `netemu.stack.ipv4.fragments`."""
     icmp_send: i64
-    """``(host, type, code, info)``: complain of the skb at hand to its sender. `netemu.stack.icmp_output`."""
+    """``(host, type, code, info)``: complain of the skb at hand to its sender. `netemu.stack.icmp.output`."""
     icmp6_send: i64
-    """The same for IPv6, by `netemu.stack.icmpv6_error`; 0: the host has no IPv6."""
+    """The same for IPv6, by `netemu.stack.icmpv6.error`; 0: the host has no IPv6."""
     ip6_input: i64
     """``(host, offset, end)``: a packet from ``offset`` to ``end`` whose header, and options for every hop, are good.
 
-    A verdict, or ``netemu.stack.ipv6.LOCAL``: it is for this host.
+    A verdict, or ``netemu.stack.ipv6.receive.LOCAL``: it is for this host.
     """
     ip6_fragment: i64
     """``(host, offset, at, end, named)``: a fragment whose header is at ``at``, named so by the byte at ``named``.
@@ -77,7 +77,7 @@ class Stack(Struct):
     """``(host, offset, at, size, code)``: what is wrong with the header of ``size`` bytes at ``at`` (ICMPv6's code)."""
     icmp_input: i64
     """``(host, offset, size)`` of the ICMP message, which is in order and counted; 0 for an error that nobody
-    here caused. `netemu.stack.icmp_input`."""
+    here caused. `netemu.stack.icmp.input`."""
     icmp6_input: i64
     """``(host, offset, size)`` of the ICMPv6 message, which is in order and counted; a verdict."""
     tcp_input: i64

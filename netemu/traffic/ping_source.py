@@ -7,9 +7,9 @@ trip.
 from __future__ import annotations
 
 from netemu.jit import entry, i64
-from netemu.stack.datagram import datagram_socket_at, wake_socket
 from netemu.stack.host import SENT, host_at
-from netemu.stack.ping import ping_sendmsg
+from netemu.stack.messages.datagram import datagram_socket_at, wake_socket
+from netemu.stack.messages.ping import ping_sendmsg
 from netemu.timers import call_at, timers_at
 from netemu.traffic.draws import draw_at, drawn
 from netemu.traffic.udp_source import stamp_payload, step_flow, udp_flow_at

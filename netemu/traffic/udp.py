@@ -14,7 +14,7 @@ from netemu.jit import allocate, hook
 from netemu.net.units import parse_rate
 from netemu.samples import Samples
 from netemu.stack.addresses import Halves, halves_text
-from netemu.stack.message_socket import MessageSocket
+from netemu.stack.messages.socket import MessageSocket
 from netemu.stack.udp.output import PAYLOAD_MAX_V4
 from netemu.stack.udp.sockets import UdpSocket
 from netemu.timers import NEVER, call_at, timers_at

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from netemu.jit import entry, i64
 from netemu.skb import skb_at, skb_copy_bits
-from netemu.stack.datagram import datagram_socket_at, message_at
 from netemu.stack.host import host_at
+from netemu.stack.messages.datagram import datagram_socket_at, message_at
 from netemu.stack.udp.output import udp_sendmsg
 
 ECHO_ROOM = 65_536

@@ -10,8 +10,8 @@ from __future__ import annotations
 from netemu.chance import next_random
 from netemu.jit import Struct, entry, i64, kernel, load8, load32be, pointer, store8, store64, struct
 from netemu.skb import skb_at, skb_header_pointer
-from netemu.stack.datagram import datagram_socket_at, message_at
 from netemu.stack.host import host_at, load64be
+from netemu.stack.messages.datagram import datagram_socket_at, message_at
 from netemu.stack.state import L4_SCRATCH, stack_at
 from netemu.timers import timers_at
 from netemu.traffic.udp_source import HEADER

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from netemu.chance import next_random
 from netemu.jit import Struct, entry, i64, kernel, pointer, store32be, struct
-from netemu.stack.datagram import datagram_socket_at, wake_socket
 from netemu.stack.host import SENT, host_at
+from netemu.stack.messages.datagram import datagram_socket_at, wake_socket
 from netemu.stack.udp.output import udp_sendmsg
 from netemu.timers import call_at, timers_at
 from netemu.traffic.draws import ONE, draw_at, drawn
@@ -24,7 +24,7 @@ class UdpFlow(Struct):
 
     host: i64
     socket: i64
-    """Address of the `netemu.stack.datagram.DatagramSocket` that sends; it wakes Python when the flow is done."""
+    """The sending `netemu.stack.messages.datagram.DatagramSocket`; it wakes Python when the flow is done."""
     hook: i64
     """`flow_tick`."""
     target_hi: i64

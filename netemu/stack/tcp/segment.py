@@ -70,7 +70,7 @@ def _addresses(segment: Segment, skb: Skb, scratch: i64) -> None:
 
 @kernel
 def take_segment(segment: Segment, skb: Skb, offset: i64, size: i64, scratch: i64) -> None:
-    """Take apart the ``size`` bytes at ``offset``, which `netemu.stack.tcp.checks` found in order.
+    """Take apart the ``size`` bytes at ``offset``, which `netemu.stack.tcp.receive` found in order.
 
     ``scratch``: 60 bytes in which a header is put together that lies in pieces.
     """

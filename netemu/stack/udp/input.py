@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from netemu.jit import call4, entry, i64, load16be
 from netemu.skb import skb_at, skb_header_pointer
-from netemu.stack.datagram import datagram_deliver, datagram_socket_at, message_at, wake_socket
 from netemu.stack.host import ERROR_TOO_BIG, host_at
-from netemu.stack.message_header import message_addresses
+from netemu.stack.messages.datagram import datagram_deliver, datagram_socket_at, message_at, wake_socket
+from netemu.stack.messages.header import message_addresses
 from netemu.stack.mib import udp_mib_at
 from netemu.stack.reasons import DELIVERED, NO_SOCKET, SOCKET_RCVBUFF
 from netemu.stack.state import L4_SCRATCH, UNICAST, stack_at

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from netemu.jit import call2, entry, i64, kernel, store16, store16be
-from netemu.stack.datagram import DatagramSocket, datagram_socket_at
 from netemu.stack.host import SEND_DROPPED, SEND_TOO_BIG, SENT, host_at, is_ipv4
+from netemu.stack.messages.datagram import DatagramSocket, datagram_socket_at
 from netemu.stack.mib import udp_mib_at
 from netemu.stack.packet import packet_at, start_packet
 from netemu.stack.state import stack_at

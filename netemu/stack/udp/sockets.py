@@ -8,9 +8,9 @@ from netemu.chance import next_random
 from netemu.errors import ConfigError
 from netemu.jit import Buffer, allocate, hook
 from netemu.stack.addresses import ANY, Halves, halves_are_ipv4
-from netemu.stack.datagram import RCVBUF, Message
 from netemu.stack.host import Host
-from netemu.stack.message_socket import MessageSocket
+from netemu.stack.messages.datagram import RCVBUF, Message
+from netemu.stack.messages.socket import MessageSocket
 from netemu.stack.state import Stack
 from netemu.stack.udp.input import udp_error, udp_input
 from netemu.stack.udp.output import udp_connect, udp_send

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from netemu.jit import Struct, i64, kernel, load64, pointer, struct
-from netemu.stack.datagram import DatagramSocket, Message, datagram_socket_at
 from netemu.stack.host import is_ipv4
+from netemu.stack.messages.datagram import DatagramSocket, Message, datagram_socket_at
 
 BUCKETS = 256
 """A power of two; the bucket of a socket is the low bits of its port."""
@@ -17,7 +17,7 @@ class UdpTable(Struct):
     buckets: i64
     """Host address of BUCKETS addresses of `DatagramSocket` structs, each the first of a list."""
     message: i64
-    """Address of the `netemu.stack.datagram.Message` at hand."""
+    """Address of the `netemu.stack.messages.datagram.Message` at hand."""
 
 
 udp_table_at = pointer(UdpTable)
