@@ -83,6 +83,15 @@ direction = "download"
 streams = 2
 
 [[traffic]]
+name = "crowd"
+kind = "tcp"
+from = "a"
+to = "b"
+start = "4s"
+bytes = 1000
+streams = 40
+
+[[traffic]]
 name = "refused"
 kind = "ping"
 from = "a"
@@ -174,6 +183,12 @@ def test_a_download_of_two_streams(told: dict[str, Any]) -> None:
     down = metrics(told, "down")
     assert (down["completed"], down["errors"], down["connect"]["count"]) == (2, 0, 2)
     assert down["bytes"] == 2 * 30_000
+
+
+def test_forty_connections_may_begin_at_one_moment(told: dict[str, Any]) -> None:
+    crowd = metrics(told, "crowd")
+    assert (crowd["completed"], crowd["bytes"], crowd["retransmits"]) == (40, 40_000, 0)
+    assert crowd["connect"]["max"] < 50 * MS  # no SYN had to be sent again
 
 
 def test_what_cannot_even_begin_is_told_and_fails_the_run(told: dict[str, Any]) -> None:

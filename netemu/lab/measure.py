@@ -1,8 +1,9 @@
 """What everything in a lab has counted, under the names that expectations use.
 
 A guest has the counters of its driver (``ethtool -S``), its interface (``ip -s link``) and its protocols (``nstat``),
-and ``dropped`` in all and by reason. A link has those of `netemu.net.stats.LinkStats` for each direction and for both,
-with ``dropped`` in all and by reason, and ``queue_delay_ns``, the average time in its queue.
+``dropped`` in all and by reason, and of each queue what its driver and device counted (``rx0_packets``). A link has
+those of `netemu.net.stats.LinkStats` for each direction and for both, with ``dropped`` in all and by reason, and
+``queue_delay_ns``, the average time in its queue.
 """
 
 from __future__ import annotations
@@ -28,8 +29,10 @@ def guest_counters(guest: Guest) -> dict[str, Value]:
     nic = guest.nic
     reasons = {f"dropped_{reason.key}": 0 for reason in DropReason if reason is not DropReason.NONE}
     dropped = {f"dropped_{key}": count for key, count in nic.dropped.items()}
+    queues = {"rx": nic.queue_counters(), "tx": nic.send_counters()}
     return {
         **guest.stack.snmp(),
+        **{f"{way}{n}_{name}": row[name] for way, rows in queues.items() for n, row in enumerate(rows) for name in row},
         **nic.netdev,
         **nic.ethtool,
         "dropped": sum(dropped.values()),

@@ -52,6 +52,7 @@ class TcpFlow:
         def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
             serving.add(loop.create_task(self._serve(reader, writer)))
 
+        self._target.tcp.reserve(2 * self._streams)  # all of them may begin within one event
         server = await self._target.start_server(accept, self._port)
         try:
             ends = await asyncio.gather(

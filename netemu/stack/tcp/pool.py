@@ -80,6 +80,11 @@ class TcpPool:
         """Whether it is time for `grow`."""
         return self.table.free_count < LOW_WATER and self.table.total < self._most
 
+    def reserve(self, count: int) -> None:
+        """Have ``count`` free TCBs at least, as far as connections are allowed."""
+        while self.table.free_count < count and self.table.total < self._most:
+            self.grow()
+
     def grow(self) -> None:
         """Add TCBs, as far as connections are allowed."""
         count = min(CHUNK, self._most - self.table.total)

@@ -272,6 +272,10 @@ class TcpSockets:
         while self._pool.low():
             self._pool.grow()
 
+    def reserve(self, count: int) -> None:
+        """Make room for ``count`` connections that may all begin within one event, when nothing can be added."""
+        self._pool.reserve(count)
+
     def new(self, handle: int = 0) -> TcpSocket:
         """A socket that neither connects nor listens yet. Raises `NetemuError` if there are too many already."""
         self.grow()
