@@ -62,11 +62,11 @@ def check_files(inputs: Sequence[str], output: str | None, loop: int = 1, *, bes
         open_capture(inputs[0]).close()  # so that a mistyped name costs no file that OUT would replace
 
 
-def announce_compilation(what: str, seconds: int) -> None:
-    """Say what a first run waits for, where somebody is watching."""
-    from netemu.jit import cache, mode  # noqa: PLC0415
+def announce_compilation(what: str, seconds: int, longest: Callable[..., Any]) -> None:
+    """Say what a first run waits for, where somebody is watching: above all for the entry point ``longest``."""
+    from netemu.jit import is_kept  # noqa: PLC0415
 
-    if mode.JIT and not cache.is_warm() and is_terminal(sys.stderr):
+    if is_terminal(sys.stderr) and not is_kept(longest):
         click.echo(f"netemu: compiling {what} for this machine, once (about {seconds} s) ...", err=True)
 
 

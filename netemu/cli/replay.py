@@ -180,7 +180,9 @@ def replay(
     if journey and output is None:
         raise ConfigError("--journey writes comments into a capture: say which one with -o")
     check_files(inputs, output, loop, besides=xdp_redirect)
-    announce_compilation("the receive path", 10)
+    from netemu import engine  # noqa: PLC0415 - loads NumPy
+
+    announce_compilation("the receive path", 10, engine.run)
     from netemu.nic.control import Settings, parse_coalesce  # noqa: PLC0415 - loads NumPy
     from netemu.replay import Replay, ReplayOptions  # noqa: PLC0415
 

@@ -122,9 +122,11 @@ def tap(
         device.bring_up(mtu)
         for address in theirs:
             device.add_address(address)
-        announce_compilation("guests and their protocols", 20)
         from netemu.lab import Lab  # noqa: PLC0415 - loads NumPy
         from netemu.peers.tap import TapPort  # noqa: PLC0415
+        from netemu.stack.tcp.input import tcp_input  # noqa: PLC0415
+
+        announce_compilation("guests and their protocols", 30, tcp_input)
 
         with Lab(seed, realtime=True) as lab:
             guest = lab.guest(

@@ -50,8 +50,10 @@ def to_host(source: str, output: str, flush_us: int, budget: int, udp: bool, as_
     input or output.
     """
     check_files([source], output)
-    announce_compilation("the offloads", 5)
     from netemu.offload import Coalescer  # noqa: PLC0415 - loads NumPy
+    from netemu.offload.coalesce import coalesce  # noqa: PLC0415
+
+    announce_compilation("the offloads", 5, coalesce)
     from netemu.wire import WireJob  # noqa: PLC0415
 
     job = WireJob(Coalescer(budget=budget, flush_ns=1000 * flush_us, udp=udp), output)

@@ -44,8 +44,10 @@ def to_wire(source: str, output: str, mtu: int, udp_size: int, as_json: bool) ->
     packed with gzip; "-" is standard input or output.
     """
     check_files([source], output)
-    announce_compilation("the offloads", 5)
     from netemu.offload import Finisher  # noqa: PLC0415 - loads NumPy
+    from netemu.offload.finish import finish  # noqa: PLC0415
+
+    announce_compilation("the offloads", 5, finish)
     from netemu.wire import WireJob  # noqa: PLC0415
 
     job = WireJob(Finisher(mtu=mtu, udp_size=udp_size), output)

@@ -16,7 +16,7 @@ Theory of operation
 * **State is structs.** A `Struct` is a flat record of int64 fields, at a fixed address. Python holds the object and
   reads its fields like any other; a kernel receives its address and looks at the same bytes through `pointer`.
 * **Entry points** (`entry`) are the few kernels that Python calls in earnest. They take integers only, release the GIL
-  and their machine code is kept on disk, in a folder named after the hash of the package's source. A process that finds
+  and their machine code is kept on disk, under a hash of all the kernels they reach. A process that finds
   it there never imports Numba, which takes longer than to replay a million frames. Everything they call is a `kernel`.
 * **Hooks** (`netemu.jit.hooks`) are entry points that other kernels call through an address, chosen at set-up.
 """
@@ -74,6 +74,11 @@ def entry(function: F) -> F:
     return cast("F", Entry(function)) if JIT else function
 
 
+def is_kept(function: Callable[..., Any]) -> bool:
+    """Whether nobody has to wait for an entry point to be compiled: its code is in the cache folder."""
+    return not isinstance(function, Entry) or function.is_kept()
+
+
 def pointer(cls: type[S]) -> Callable[[int], S]:
     """Return the function, for kernels and for Python, that sees the bytes at an address as a ``cls``."""
     size = ctypes.sizeof(cls)
@@ -103,6 +108,7 @@ __all__ = [
     "entry",
     "hook",
     "i64",
+    "is_kept",
     "kernel",
     "load_together",
     "pointer",

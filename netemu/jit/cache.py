@@ -1,7 +1,8 @@
 """Where compiled kernels are kept between runs.
 
-A compiled entry point depends on every kernel it calls, wherever that stands. So the folder's name carries a hash
-of all of the package's source that kernels can come from, and a few old folders are kept.
+A compiled entry point depends on the compiler, which is `netemu.jit`, and on every kernel it calls, wherever that
+stands. So the folder's name carries a hash of the former's source, a file's name one of the latter
+(`netemu.jit.fingerprint`). Of both, what was not used for longest is forgotten.
 """
 
 from __future__ import annotations
@@ -10,12 +11,13 @@ import functools
 import hashlib
 import os
 import shutil
+from collections.abc import Iterable
 from pathlib import Path
 
-_PACKAGE = Path(__file__).resolve().parent.parent
+_COMPILER = Path(__file__).resolve().parent
 _KEEP = 6
-_NO_KERNELS = {"cli", "expect", "scenario"}
-"""Folders on which no kernel depends."""
+_KEEP_FILES = 1000
+"""Some eight times as many as there are entry points."""
 
 
 def _root() -> Path:
@@ -28,16 +30,15 @@ def _root() -> Path:
 
 def _source_hash() -> str:
     digest = hashlib.blake2b(digest_size=8)
-    for path in sorted(_PACKAGE.rglob("*.py")):
-        if path.parent.name not in _NO_KERNELS:
-            digest.update(path.name.encode())
-            digest.update(path.read_bytes())
+    for path in sorted(_COMPILER.glob("*.py")):
+        digest.update(path.name.encode())
+        digest.update(path.read_bytes())
     return digest.hexdigest()
 
 
 @functools.cache
 def folder() -> Path | None:
-    """This source's cache folder, made if need be; None where none can be written."""
+    """This compiler's cache folder, made if need be; None where none can be written."""
     try:
         root = _root()
         mine = root / f"kernels-{_source_hash()}"
@@ -45,21 +46,19 @@ def folder() -> Path | None:
         if not os.access(mine, os.W_OK):
             return None
         os.utime(mine)
-        _forget_old(root, mine)
+        for old in _oldest(root.glob("kernels-*"), _KEEP):
+            shutil.rmtree(old, ignore_errors=True)
     except (OSError, RuntimeError):
         return None
     return mine
 
 
-def _forget_old(root: Path, mine: Path) -> None:
-    """Remove all but the newest folders of other sources."""
-    others = sorted(root.glob("kernels-*"), key=lambda path: path.stat().st_mtime, reverse=True)
-    for old in others[_KEEP:]:
-        if old != mine:
-            shutil.rmtree(old, ignore_errors=True)
+def forget_files(mine: Path) -> None:
+    """Remove all but the files of a cache folder that were used last."""
+    for path in _oldest(mine.glob("*.o"), _KEEP_FILES):
+        path.unlink(missing_ok=True)
 
 
-def is_warm() -> bool:
-    """Whether this source has been compiled before on this machine."""
-    mine = folder()
-    return mine is not None and any(mine.glob("*.o"))
+def _oldest(paths: Iterable[Path], keep: int) -> list[Path]:
+    """All but the newest ``keep``."""
+    return sorted(paths, key=lambda path: path.stat().st_mtime, reverse=True)[keep:]

@@ -7,11 +7,13 @@ never imports Numba; else `netemu.jit.compiled` compiles it, together with all k
 from __future__ import annotations
 
 import ctypes
+import functools
 import inspect
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from netemu.jit.fingerprint import fingerprint
 from netemu.jit.kernels import Kernel
 
 _RETURNS_NONE = -2
@@ -48,21 +50,28 @@ class Entry(Kernel):
         from netemu.jit import loader  # noqa: PLC0415 - loads LLVM
 
         if self._code is None:
-            self._address = loader.address_of(self._path(), self._compile)
+            self._address = loader.address_of(self._path, self._compile)
             self._code = self._prototype(self._address)
 
-    def is_to_be_compiled(self) -> bool:
-        """Whether it has a place in the cache folder, and is not there yet."""
-        path = self._path() if self._code is None else None
-        return path is not None and not path.exists()
+    def is_kept(self) -> bool:
+        """Whether its code is in the cache folder."""
+        return self._path is not None and self._path.exists()
 
+    def make(self) -> None:
+        """See to it that its code is in the cache folder, or about to be put there by another process."""
+        from netemu.jit import loader  # noqa: PLC0415 - loads LLVM
+
+        if self._path is not None:
+            loader.make(self._path, self._compile)
+
+    @functools.cached_property
     def _path(self) -> Path | None:
         """Its file in the cache folder, if it is to be kept there."""
         from netemu.jit import loader  # noqa: PLC0415 - loads LLVM
 
         name = f"{self.py_func.__module__}.{self.py_func.__qualname__}"
-        # The folder's name stands for the package's source alone: an entry point outside of it is not kept.
-        return loader.path_of(name) if name.startswith("netemu.") else None
+        # What a user wrote (an XDP program) changes often, and its name may be that of many.
+        return loader.path_of(name, fingerprint(self.py_func)) if name.startswith("netemu.") else None
 
     @property
     def address(self) -> int:

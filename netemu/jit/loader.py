@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import functools
 import hashlib
 import os
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -32,10 +34,10 @@ def _engine() -> Any:
     return llvm.create_mcjit_compiler(llvm.parse_assembly(""), target)
 
 
-def path_of(name: str) -> Path | None:
+def path_of(name: str, fingerprint: str) -> Path | None:
     """Where the code of the entry point ``name`` is kept for this machine; None where none can be."""
     folder = cache.folder()
-    return None if folder is None else folder / f"{name}-{_machine()}.o"
+    return None if folder is None else folder / f"{name}-{fingerprint}-{_machine()}.o"
 
 
 def address_of(path: Path | None, compiler: Callable[[], tuple[str, bytes]]) -> int:
@@ -43,15 +45,45 @@ def address_of(path: Path | None, compiler: Callable[[], tuple[str, bytes]]) -> 
 
     ``compiler`` gives the symbol to call and the object file that holds it.
     """
-    symbol, code = _kept(path) or ("", b"")
-    if not symbol:
-        symbol, code = compiler()
-        if path is not None:
-            _keep(path, symbol, code)
+    symbol, code = _kept(path) or _made(path, compiler)
     engine = _engine()
     engine.add_object_file(llvm.ObjectFileRef.from_data(code))
     engine.finalize_object()
     return int(engine.get_function_address(symbol))
+
+
+def make(path: Path, compiler: Callable[[], tuple[str, bytes]]) -> None:
+    """Have the cache file ``path`` made, unless it is there or another process is about to make it."""
+    with contextlib.suppress(BlockingIOError), _alone(path, fcntl.LOCK_NB):
+        if not path.exists():
+            _keep(path, *compiler())
+
+
+def _made(path: Path | None, compiler: Callable[[], tuple[str, bytes]]) -> tuple[str, bytes]:
+    """What the compiler gives, or another process that was compiling the same."""
+    if path is None:
+        return compiler()
+    with _alone(path):
+        kept = _kept(path)
+        if kept is None:
+            kept = compiler()
+            _keep(path, *kept)
+        return kept
+
+
+@contextlib.contextmanager
+def _alone(path: Path, how: int = 0) -> Iterator[None]:
+    """Keep other processes from making a cache file meanwhile, where files can be locked."""
+    lock = path.with_suffix(".lock")
+    with contextlib.ExitStack() as held:
+        try:
+            fcntl.flock(held.enter_context(lock.open("w")), fcntl.LOCK_EX | how)
+            held.callback(lock.unlink, missing_ok=True)
+        except BlockingIOError:
+            raise
+        except OSError:  # a folder that cannot be written, or a file system without locks
+            pass
+        yield
 
 
 def _digest(code: bytes) -> str:
@@ -64,6 +96,7 @@ def _kept(path: Path | None) -> tuple[str, bytes] | None:
         return None
     try:
         head, _, code = path.read_bytes().partition(b"\n")
+        os.utime(path)
     except OSError:
         return None  # there is none yet, or somebody tidied up
     symbol, _, digest = head.decode(errors="replace").partition(" ")
@@ -78,6 +111,7 @@ def _keep(path: Path, symbol: str, code: bytes) -> None:
         with os.fdopen(handle, "wb") as file:
             file.write(f"{symbol} {_digest(code)}\n".encode() + code)
         Path(name).replace(path)
+        cache.forget_files(path.parent)
     except OSError:  # a full or read-only disk: the next run compiles again
         if name:
             Path(name).unlink(missing_ok=True)

@@ -1,8 +1,8 @@
 """Loading several entry points at once: those that were never compiled are compiled side by side, on all processors.
 
-The processes meet in the cache folder: each compiles its entry points and keeps the code there, where this process
-finds it. One that fails, or a folder that cannot be written, costs nothing but time: what is not there is compiled
-here.
+The processes meet in the cache folder: each takes the next entry point that nobody has compiled or is compiling, which
+locks tell, and keeps the code there, where this process finds it. So two that start at once share the work, too. A
+helper that fails, or a folder that cannot be written, costs nothing but time: what is not there is compiled here.
 """
 
 from __future__ import annotations
@@ -14,27 +14,26 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
+from netemu.jit import cache
 from netemu.jit.entries import Entry
 
 _PROGRAM = "import sys; from netemu.jit.together import compile_named; compile_named(*sys.argv[1:])"
 
 
 def load_together(*functions: Callable[..., Any]) -> None:
-    """Load entry points; the first of those to be compiled is compiled here, the others by processes meanwhile.
+    """Load entry points; those to be compiled are taken one by one, here and by helping processes.
 
-    So the one that takes longest comes first. There are as many processes as processors, this one included; the others
-    are dealt out to them.
+    There are as many processes as processors, this one included. What takes longest comes first, so that they end
+    at about the same time.
 
     Plain functions, which entry points are under ``NETEMU_JIT=0``, are left alone.
     """
     entries = [function for function in functions if isinstance(function, Entry)]
-    absent = [entry for entry in entries if entry.is_to_be_compiled()]
-    most = (os.cpu_count() or 1) - 1
-    shares = [absent[1:][n::most] for n in range(min(most, len(absent) - 1))]
-    helpers = [_start(share) for share in shares]
+    absent = [entry for entry in entries if not entry.is_kept()] if cache.folder() else []
+    helpers = [_start(absent[1:]) for _ in range(min(os.cpu_count() or 1, len(absent)) - 1)]
     try:
-        if absent:
-            absent[0].load()
+        for entry in absent:
+            entry.make()
     finally:
         for helper in helpers:
             helper.wait()
@@ -43,7 +42,7 @@ def load_together(*functions: Callable[..., Any]) -> None:
 
 
 def _start(entries: list[Entry]) -> subprocess.Popen[bytes]:
-    """Start a Python that compiles entry points for the cache folder, one after the other."""
+    """Start a Python that compiles entry points for the cache folder, each that nobody else does."""
     names = [f"{entry.py_func.__module__}:{entry.py_func.__qualname__}" for entry in entries]
     path = os.pathsep.join(sys.path)
     return subprocess.Popen(  # noqa: S603 - this Python, and names of our own
@@ -61,4 +60,4 @@ def compile_named(*names: str) -> None:
         module, _, name = full.partition(":")
         entry = getattr(importlib.import_module(module), name)
         assert isinstance(entry, Entry)
-        entry.load()
+        entry.make()
