@@ -16,7 +16,7 @@ from netemu.lab import Guest, Lab
 from netemu.lab.guest import Offloads
 from netemu.stack.tcp.apps import tcp_sink, tcp_source
 from netemu.timers import NEVER
-from netemu.traffic.udp import UdpReceiver, UdpSender
+from netemu.traffic.udp import UdpReceiver, UdpSender, ping_flow
 
 MSS = 1448
 DATAGRAM = 1000
@@ -82,7 +82,10 @@ async def pings(guests: list[Guest], seconds: float) -> Simulated:
         await asyncio.sleep(number * PING_LAG)
         opposite = guests[(number + HOSTS // 2) % HOSTS]
         count = round((seconds - number * PING_LAG) / PING_EVERY)
-        return (await guests[number].ping(opposite, count, PING_EVERY, PING_BYTES)).received
+        flow = await ping_flow(
+            guests[number], opposite, interval=PING_EVERY, size=PING_BYTES, count=count, drain=PING_EVERY
+        )
+        return flow.received
 
     start = time.perf_counter()
     received = sum(await asyncio.gather(*map(one, range(HOSTS))))
