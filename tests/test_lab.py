@@ -99,6 +99,31 @@ def test_a_switch_floods_what_it_does_not_know_and_then_does_not() -> None:
         assert len(sw.fdb()) == 2
 
 
+def test_a_stream_does_not_hold_small_pieces_back_as_asyncio_sets_tcp_nodelay() -> None:
+    came: list[int] = []
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        for _ in range(2):
+            await reader.readexactly(1)
+            came.append(lab.now)
+        writer.close()
+
+    async def main() -> None:
+        await b.start_server(serve, 80)
+        _, writer = await a.connect(b, 80)
+        writer.write(b"1")
+        await asyncio.sleep(0.001)
+        writer.write(b"2")
+        await asyncio.sleep(1)
+        writer.close()
+
+    with Lab() as lab:
+        a, b = two_guests(lab, "delay 10ms")
+        lab.run(main())
+    # With Nagle's algorithm the second would wait for the first's acknowledgement, 20 ms.
+    assert came[1] - came[0] == MS
+
+
 def test_a_slow_processor_adds_to_each_way_and_loses_what_its_ring_cannot_hold() -> None:
     with Lab() as lab:
         a = lab.guest("a", "10.0.0.1/24")

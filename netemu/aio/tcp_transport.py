@@ -75,6 +75,7 @@ class TcpTransport(asyncio.Transport):
         self._connected: asyncio.Future[None] | None = None
         self._handle = loop.attach(self._ready, self.__str__, self._forget)
         connection.handle = self._handle
+        connection.tcb.nodelay = 1  # as asyncio sets TCP_NODELAY on every connection
         connection.tcb.rcv_lowat = min(LOW_WATER, connection.tcb.receive_capacity // 4)
 
     # The beginning.
