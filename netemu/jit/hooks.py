@@ -16,6 +16,9 @@ from netemu.jit.kernels import Kernel
 HOOKS: dict[int, Callable[..., Any]] = {}
 """The plain function behind each address that was given out, for kernels that run as plain Python."""
 
+_HANDLES: dict[Callable[..., Any], int] = {}
+"""The number that was given out for each function without machine code."""
+
 FAILED = -1
 """What a call gives where the function raised an exception."""
 
@@ -33,10 +36,7 @@ def hook(function: Callable[..., Any]) -> int:
         HOOKS[address] = function.py_func
         return address
     plain = function.py_func if isinstance(function, Kernel) else function
-    for known, held in HOOKS.items():
-        if held is plain:
-            return known
-    handle = _FIRST_HANDLE + len(HOOKS)
+    handle = _HANDLES.setdefault(plain, _FIRST_HANDLE + len(_HANDLES))
     HOOKS[handle] = plain
     return handle
 
