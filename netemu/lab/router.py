@@ -11,7 +11,7 @@ from netemu.net.host_port import HostPort, host_port_receive, host_port_xmit
 from netemu.net.port import Port
 from netemu.net.world import World
 from netemu.skb import Skb
-from netemu.stack.host import OFFLOAD_CSUM, OFFLOAD_TSO4, OFFLOAD_TSO6, Interface
+from netemu.stack.host import OFFLOAD_CSUM, OFFLOAD_TSO4, OFFLOAD_TSO6
 from netemu.stack.host_stack import HostStack
 from netemu.stack.tcp.sockets import TcpSockets
 
@@ -48,7 +48,3 @@ class Router(AsyncHost):
         self.ports.append(port)
         self._cards.append((card, skb))
         return port
-
-    def interface_of(self, port: Port) -> Interface:
-        """The interface behind a port."""
-        return self.stack.interfaces[port.number]

@@ -1,7 +1,7 @@
 """A plain network card: a host's interface on a port, without a ring in between. Routers have these.
 
 It takes frames as they come, what their senders left undone included, and passes them on the same way; whoever is at
-the other end of the link finishes what he cannot take (`netemu.net.port.Port.adapt`).
+the other end of the link finishes what it cannot take (`netemu.net.port.Port.adapt`).
 """
 
 from __future__ import annotations

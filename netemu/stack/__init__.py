@@ -1,4 +1,4 @@
-"""A host's protocols behind netif_receive_skb: headers checked and faults counted as a Linux host does.
+"""A host's protocols: headers checked and faults counted as a Linux host does, and what a host that talks adds.
 
 Theory of operation
 -------------------
@@ -12,9 +12,11 @@ A checksum that a virtio device vouched for, or that is still to be finished, is
 
 State is one `Stack` struct with the addresses of a struct of counters per protocol; `ProtocolStack` owns them all.
 
-This is the receiving half without sockets: nothing is answered, fragments are counted but not reassembled, addresses
-are all taken as the host's own. UDP-Lite counts as unknown, and so do the protocols that Linux keeps in modules (SCTP,
-GRE, ESP and more).
+At the end of the checks hooks of `Stack` go on. A replay has none: nothing is answered, fragments are counted and not
+put together, all addresses are taken as the host's own. A host that talks (`netemu.stack.host`, for Python
+`netemu.stack.host_stack`) sets them: it has addresses, routes, neighbours and sockets.
+
+UDP-Lite counts as unknown, and so do the protocols that Linux keeps in modules (SCTP, GRE, ESP and more).
 """
 
 from __future__ import annotations

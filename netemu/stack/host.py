@@ -5,7 +5,7 @@ Theory of operation
 A `Stack` alone takes frames, checks and counts them; that is all a replay needs. A `Host` adds what it takes to answer:
 interfaces with addresses, routes, neighbours, sockets, a queue of timers. The stack's checks come first either way; at
 the end of each stands a hook of the host's (``arp_input``, ``ip_input``, ``tcp_input`` ...), which is 0 in a replay, so
-nobody compiles what he does not use.
+what is not used is not compiled.
 
 Everything is a state machine: a frame comes in with `netemu.stack.deliver.host_deliver`, a timer with a call of its
 hook, a user's wish with a call of an entry point; what goes out is a `netemu.stack.packet.Packet` for the interface's

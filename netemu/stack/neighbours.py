@@ -1,4 +1,4 @@
-"""The neighbour cache, which ARP and neighbour discovery share: whose station address is what, and whether he lives.
+"""The neighbour cache, which ARP and neighbour discovery share: whose station address is what, and whether it lives.
 
 Theory of operation
 -------------------

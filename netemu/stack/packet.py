@@ -104,6 +104,18 @@ def start_packet(packet: i64, protocol: i64, transport_len: i64) -> i64:
 
 
 @kernel
+def take_way(part: Packet, whole: Packet) -> None:
+    """Send a part of a packet the way that routing found for the whole."""
+    part.interface = whole.interface
+    part.cast = whole.cast
+    part.confirm = whole.confirm
+    part.target_hi = whole.target_hi
+    part.target_lo = whole.target_lo
+    part.next_hop_hi = whole.next_hop_hi
+    part.next_hop_lo = whole.next_hop_lo
+
+
+@kernel
 def packet_len(packet: i64) -> i64:
     """Bytes from the first header there is to the end of the payload."""
     p = packet_at(packet)

@@ -190,31 +190,31 @@ def _path(routes: Routes, hi: i64, lo: i64) -> i64:
 
 
 @kernel
-def learned_mtu(routes: Routes, hi: i64, lo: i64, now: i64) -> i64:
-    """What ICMP said of the path's MTU and is not yet forgotten, bytes; 0: nothing."""
+def _known_path(routes: Routes, hi: i64, lo: i64, now: i64) -> i64:
+    """Address of the `PathMtu` of a target that is not yet forgotten, or 0."""
     if routes.path_count == 0:
         return 0
     at = _path(routes, hi, lo)
     for _ in range(PATH_BUCKET):
         path = path_mtu_at(at)
         if path.mtu != 0 and path.lo == lo and path.hi == hi:
-            return path.mtu if now < path.expires else 0
+            return at if now < path.expires else 0
         at += PATH_SIZE
     return 0
 
 
 @kernel
+def learned_mtu(routes: Routes, hi: i64, lo: i64, now: i64) -> i64:
+    """What ICMP said of the path's MTU and is not yet forgotten, bytes; 0: nothing."""
+    known = _known_path(routes, hi, lo, now)
+    return path_mtu_at(known).mtu if known != 0 else 0
+
+
+@kernel
 def mtu_locked(routes: Routes, hi: i64, lo: i64, now: i64) -> i64:
     """1 if the path takes so little that packets go without DF (Linux's lock of the metric)."""
-    if routes.path_count == 0:
-        return 0
-    at = _path(routes, hi, lo)
-    for _ in range(PATH_BUCKET):
-        path = path_mtu_at(at)
-        if path.mtu != 0 and path.lo == lo and path.hi == hi:
-            return path.locked if now < path.expires else 0
-        at += PATH_SIZE
-    return 0
+    known = _known_path(routes, hi, lo, now)
+    return path_mtu_at(known).locked if known != 0 else 0
 
 
 @kernel

@@ -11,7 +11,7 @@ from netemu.stack.host import SEND_DROPPED, SENT, host_at, interface_at
 from netemu.stack.ipv4.cut import ip_fragment, set_header_sum
 from netemu.stack.ipv4.state import ip_state_at
 from netemu.stack.link_output import link_output, set_checksum
-from netemu.stack.packet import Packet, packet_at
+from netemu.stack.packet import Packet, packet_at, take_way
 
 GSO_TCPV4 = 1
 GSO_UDP = 3
@@ -90,13 +90,7 @@ def segment_packet(host: i64, packet: i64) -> i64:
         part.check = whole.check
         part.gso_size = 0
         part.gso_type = 0
-        part.interface = whole.interface
-        part.cast = whole.cast
-        part.confirm = whole.confirm
-        part.target_hi = whole.target_hi
-        part.target_lo = whole.target_lo
-        part.next_hop_hi = whole.next_hop_hi
-        part.next_hop_lo = whole.next_hop_lo
+        take_way(part, whole)
         over = 1 if v6 == 0 and length > whole.path_mtu else 0
         set_checksum(part, interface_at(part.interface), pseudo, over)
         result = ip_fragment(host, address, whole.path_mtu) if over != 0 else link_output(host, address)

@@ -13,8 +13,9 @@ from netemu.stack.routes import address_hash
 
 _SECOND = 1_000_000_000
 _PER_SECOND = 1000
-_BURST = 50
-_PEER_BURST = 6
+BURST = 50 * _SECOND
+"""Tokens of a host that has not complained for a while; an error costs a second's worth."""
+_PEER_BURST = 6 * _SECOND
 
 
 @kernel
@@ -22,7 +23,7 @@ def host_allows(h: Host, now: i64) -> i64:
     """Take one of the host's tokens (icmp_global_allow, icmp_msgs_per_sec and icmp_msgs_burst); 0: there is none."""
     ip = ip_state_at(h.ip)
     gone = min(now - ip.icmp_stamp, _SECOND)
-    ip.icmp_tokens = min(ip.icmp_tokens + gone * _PER_SECOND, _BURST * _SECOND)
+    ip.icmp_tokens = min(ip.icmp_tokens + gone * _PER_SECOND, BURST)
     ip.icmp_stamp = now
     if ip.icmp_tokens < _SECOND:
         return 0
@@ -37,9 +38,9 @@ def peer_allows(h: Host, hi: i64, lo: i64, now: i64) -> i64:
     if peer.lo != lo or peer.hi != hi:
         peer.hi = hi
         peer.lo = lo
-        peer.tokens = _PEER_BURST * _SECOND
+        peer.tokens = _PEER_BURST
         peer.last = now
-    peer.tokens = min(peer.tokens + now - peer.last, _PEER_BURST * _SECOND)
+    peer.tokens = min(peer.tokens + now - peer.last, _PEER_BURST)
     peer.last = now
     if peer.tokens < _SECOND:
         return 0

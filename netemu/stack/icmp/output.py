@@ -1,9 +1,8 @@
 """ICMP messages that this host sends (RFC 792, RFC 1122 section 3.2.2): answers, and complaints within limits.
 
 After Linux's icmp_reply, icmp_push_reply and __icmp_send. A complaint is never about an ICMP error, a packet to several
-hosts, a fragment other than the first, or one whose sender cannot be answered. Destination unreachable and time
-exceeded, but for "fragmentation needed", are limited: 1000 a second from the whole host in bursts of 50, and to one
-target one a second, in bursts of six.
+hosts, a fragment other than the first, or one whose sender cannot be answered. All but redirects and "fragmentation
+needed" are limited (`netemu.stack.icmp.limits`).
 """
 
 from __future__ import annotations
@@ -12,11 +11,12 @@ from netemu.checksum import csum_fold
 from netemu.jit import call2, entry, i64, kernel, load8, load16be, load32be, store8, store16, store32be
 from netemu.skb import skb_at, skb_copy_bits, skb_header_pointer
 from netemu.stack.host import SEND_DROPPED, SENT, host_at, mapped
-from netemu.stack.ipv4.state import PEER_COUNT, PEER_SIZE, ip_state_at, peer_at
+from netemu.stack.icmp.limits import host_allows, peer_allows
+from netemu.stack.ipv4.state import ip_state_at
 from netemu.stack.link_output import ipv4_at, payload_sum
 from netemu.stack.mib import count_at, icmp_mib_at
 from netemu.stack.packet import packet_at, start_packet
-from netemu.stack.routes import BROADCAST_ROUTE, ON_LINK, address_hash, is_local, route_at, route_lookup, routes_at
+from netemu.stack.routes import BROADCAST_ROUTE, ON_LINK, is_local, route_at, route_lookup, routes_at
 from netemu.stack.state import IP_SCRATCH, PACKET_HOST, stack_at
 from netemu.timers import timers_at
 
@@ -47,42 +47,6 @@ _SERVICE = 0x1E
 """Bits of a packet's type of service that an error about it has, too (Linux's RT_TOS)."""
 _CONTROL = 0xC0
 """Precedence of an error: internetwork control (RFC 1812 section 4.3.2.5)."""
-_SECOND = 1_000_000_000
-_PER_SECOND = 1000
-BURST = 50 * _SECOND
-"""Tokens of a host that has not complained for a while."""
-_PEER_BURST = 6 * _SECOND
-
-
-@kernel
-def _global_allows(host: i64, now: i64) -> i64:
-    """Take one of the host's tokens (Linux's icmp_global_allow, icmp_msgs_per_sec and icmp_msgs_burst); 0: none."""
-    ip = ip_state_at(host_at(host).ip)
-    gone = min(now - ip.icmp_stamp, _SECOND)
-    ip.icmp_tokens = min(ip.icmp_tokens + gone * _PER_SECOND, BURST)
-    ip.icmp_stamp = now
-    if ip.icmp_tokens < _SECOND:
-        return 0
-    ip.icmp_tokens -= _SECOND
-    return 1
-
-
-@kernel
-def _peer_allows(host: i64, lo: i64, now: i64) -> i64:
-    """Take one of a target's tokens (Linux's inet_peer_xrlim_allow, icmp_ratelimit 1000 ms); 0: none."""
-    ip = ip_state_at(host_at(host).ip)
-    peer = peer_at(ip.peers + (address_hash(0, lo) & (PEER_COUNT - 1)) * PEER_SIZE)
-    if peer.lo != lo or peer.hi != 0:
-        peer.hi = 0
-        peer.lo = lo
-        peer.tokens = _PEER_BURST
-        peer.last = now
-    peer.tokens = min(peer.tokens + now - peer.last, _PEER_BURST)
-    peer.last = now
-    if peer.tokens < _SECOND:
-        return 0
-    peer.tokens -= _SECOND
-    return 1
 
 
 @kernel
@@ -147,7 +111,7 @@ def redirect_allowed(host: i64, iph: i64, next_hop: i64) -> i64:
     route = route_at(found)
     if route.kind != ON_LINK or route.gateway_lo != 0 or route.interface != h.input:
         return 0
-    return _peer_allows(host, source, timers_at(h.timers).now)
+    return peer_allows(h, 0, source, timers_at(h.timers).now)
 
 
 @kernel
@@ -181,10 +145,10 @@ def icmp_send(host: i64, kind: i64, code: i64, info: i64) -> i64:
     if kind in (DEST_UNREACH, SOURCE_QUENCH, TIME_EXCEEDED, PARAMETER_PROBLEM) and not (
         kind == DEST_UNREACH and code == FRAG_NEEDED
     ):
-        if p.interface != h.loopback and _peer_allows(host, source, now) == 0:
+        if p.interface != h.loopback and peer_allows(h, 0, source, now) == 0:
             mib.OutRateLimitHost += 1
             return SEND_DROPPED
-        if _global_allows(host, now) == 0:
+        if host_allows(h, now) == 0:
             mib.OutRateLimitGlobal += 1
             return SEND_DROPPED
     store8(at, kind)

@@ -66,7 +66,7 @@ _LOW_24 = 0xFFFFFF
 
 @kernel
 def heard_of(host: i64, interface: i64, hi: i64, lo: i64, mac: i64) -> i64:
-    """Somebody told his station address unasked: enter it, as not verified; address of the `Neighbour`, or 0."""
+    """A neighbour told its station address unasked: enter it, as not verified; address of the `Neighbour`, or 0."""
     h = host_at(host)
     address = neighbour_lookup(neighbours_at(h.neighbours), interface, hi, lo)
     if address == 0:

@@ -133,12 +133,12 @@ def arp_input(host: i64, offset: i64) -> i64:
     routes = routes_at(h.routes)
     own_source = is_local(routes, 0, mapped(source))
     if own_source != 0 and source != 0:
-        # Somebody else says that he has it. Linux defends nothing either; that he is there is counted.
+        # Another station says that it has it. Linux defends nothing either; that it is there is counted.
         if mac != interface_at(interface).mac:
             table.conflicts += 1
         return 0
     if operation == REQUEST and is_local(routes, 0, mapped(target)) != 0:
-        if source == 0:  # somebody asks before he takes an address (RFC 5227 section 2.1.1)
+        if source == 0:  # asked before an address is taken (RFC 5227 section 2.1.1)
             table.conflicts += 1
             return arp_send(host, interface, REPLY, target, 0, mac, mac)
         found = neighbour_lookup(table, interface, 0, mapped(source))

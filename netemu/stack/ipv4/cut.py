@@ -8,7 +8,7 @@ from netemu.stack.host import SEND_DROPPED, SENT, host_at
 from netemu.stack.ipv4.state import ip_state_at
 from netemu.stack.link_output import count_out, finish_checksum, link_output
 from netemu.stack.mib import ip_mib_at
-from netemu.stack.packet import Packet, packet_at
+from netemu.stack.packet import Packet, packet_at, take_way
 from netemu.stack.state import stack_at
 
 IP_MF = 0x2000
@@ -101,13 +101,7 @@ def ip_fragment(host: i64, packet: i64, mtu: i64) -> i64:
         part.partial = 0
         part.gso_size = 0
         part.gso_type = 0
-        part.interface = whole.interface
-        part.cast = whole.cast
-        part.confirm = whole.confirm
-        part.target_hi = whole.target_hi
-        part.target_lo = whole.target_lo
-        part.next_hop_hi = whole.next_hop_hi
-        part.next_hop_lo = whole.next_hop_lo
+        take_way(part, whole)
         mib.FragCreates += 1
         count_out(host, whole.cast, ihl + size)
         if link_output(host, address) != SENT:

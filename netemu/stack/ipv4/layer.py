@@ -25,7 +25,8 @@ from netemu.stack.addresses import (
 from netemu.stack.held import HeldPackets
 from netemu.stack.host import OFFLOAD_CSUM, OFFLOAD_TSO4, OFFLOAD_TSO6, Host, Interface
 from netemu.stack.icmp.input import icmp_input
-from netemu.stack.icmp.output import BURST, QUOTE_SIZE, icmp_send_hook
+from netemu.stack.icmp.limits import BURST
+from netemu.stack.icmp.output import QUOTE_SIZE, icmp_send_hook
 from netemu.stack.ipv4.arp_process import arp_announce, arp_input, arp_solicit, arp_unreachable
 from netemu.stack.ipv4.fragments import ip_defrag, ip_expire
 from netemu.stack.ipv4.input import ip_input

@@ -14,7 +14,7 @@ from netemu.stack.ipv6.header import HEADER6, flow_label, put_header6
 from netemu.stack.ipv6.output import ETH_P_IPV6, count_out6, transmit6
 from netemu.stack.ipv6.state import ip6_at
 from netemu.stack.mib import ip6_mib_at
-from netemu.stack.packet import Packet, packet_at, start_packet
+from netemu.stack.packet import Packet, packet_at, start_packet, take_way
 from netemu.stack.segment import segment_packet
 from netemu.stack.state import stack_at
 
@@ -44,9 +44,7 @@ def _in_fragments(host: i64, h: Host, p: Packet) -> i64:
         store16be(piece.data + 2, start | (1 if start + size < total else 0))
         store32be(piece.data + 4, identification)
         piece.source_hi, piece.source_lo = p.source_hi, p.source_lo
-        piece.target_hi, piece.target_lo = p.target_hi, p.target_lo
-        piece.next_hop_hi, piece.next_hop_lo = p.next_hop_hi, p.next_hop_lo
-        piece.interface, piece.cast, piece.confirm = p.interface, p.cast, p.confirm
+        take_way(piece, p)
         piece.hop_limit, piece.traffic_class = p.hop_limit, p.traffic_class
         sent = transmit6(host, address, label)
         if sent != SENT:
