@@ -22,6 +22,7 @@ from netemu.scenario.topology import (
     LinkSection,
     RouterSection,
     Section,
+    TcpSection,
     keys_of,
 )
 from netemu.scenario.traffic_kinds import KINDS
@@ -47,6 +48,7 @@ def words(text: str) -> set[str]:
         ("`[lab]`", LabSection),
         ("`[guest.NAME]`", GuestSection),
         ("`[guest.NAME]`", CpuSection),
+        ("`[guest.NAME]`", TcpSection),
         ("`[switch.NAME]` and `[router.NAME]`", RouterSection),
         ("`[[link]]`", LinkSection),
         ("`[[link]]`", ChangeSection),

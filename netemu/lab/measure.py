@@ -1,14 +1,14 @@
 """What everything in a lab has counted, under the names that expectations use.
 
 A guest has the counters of its driver (``ethtool -S``), its interface (``ip -s link``) and its protocols (``nstat``),
-``dropped`` in all and by reason, and of each queue what its driver and device counted (``rx0_packets``). A link has
-those of `netemu.net.stats.LinkStats` for each direction and for both, with ``dropped`` in all and by reason, and
-``queue_delay_ns``, the average time in its queue.
+what is known of its queues besides (`queue_counters`), how often each quirk has happened, how long its processor was
+busy, and ``dropped`` in all and by reason. A link has those of `netemu.net.stats.LinkStats` for each direction and for
+both, with ``dropped`` in all and by reason, and ``queue_delay_ns``, the average time in its queue.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from fractions import Fraction
 from typing import Any
 
@@ -29,16 +29,30 @@ def guest_counters(guest: Guest) -> dict[str, Value]:
     nic = guest.nic
     reasons = {f"dropped_{reason.key}": 0 for reason in DropReason if reason is not DropReason.NONE}
     dropped = {f"dropped_{key}": count for key, count in nic.dropped.items()}
-    queues = {"rx": nic.queue_counters(), "tx": nic.send_counters()}
+    quirks = {f"quirk_{name.replace('-', '_')}": count for name, count in nic.quirks_fired.items()}
     return {
         **guest.stack.snmp(),
-        **{f"{way}{n}_{name}": row[name] for way, rows in queues.items() for n, row in enumerate(rows) for name in row},
+        **queue_counters("rx", nic.queue_counters()),
+        **queue_counters("tx", nic.send_counters()),
         **nic.netdev,
         **nic.ethtool,
+        "cpu_busy_ns": guest.node.busy,
+        **quirks,
         "dropped": sum(dropped.values()),
         **reasons,
         **dropped,
     }
+
+
+def queue_counters(way: str, rows: Sequence[Mapping[str, int]]) -> dict[str, Value]:
+    """What queues have counted, as rx0_polls for each and as rx_polls for all of them; ``way`` is rx or tx."""
+    found: dict[str, Value] = {}
+    for number, row in enumerate(rows):
+        for name, count in row.items():
+            bare = name.removeprefix(f"{way}_")
+            found[f"{way}{number}_{bare}"] = count
+            found[f"{way}_{bare}"] = _sum(found.get(f"{way}_{bare}", 0), count)
+    return found
 
 
 def router_counters(router: Router) -> dict[str, Value]:

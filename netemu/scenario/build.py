@@ -8,8 +8,10 @@ from netemu.lab import Lab
 from netemu.lab.cpu import Cpu
 from netemu.net.units import format_time
 from netemu.nic.control import Settings, parse_coalesce
-from netemu.scenario.topology import GuestSection
+from netemu.scenario.topology import GuestSection, TcpSection
 from netemu.scenario.whole import Scenario
+from netemu.stack.tcp.settings import tcp_settings
+from netemu.stack.tcp.table import TcpSettings
 
 
 def build_lab(scenario: Scenario) -> Lab:
@@ -50,6 +52,14 @@ def _fill(lab: Lab, scenario: Scenario) -> None:
                 lab.at(when, link.down)
 
 
+def _tcp_settings(section: TcpSection) -> TcpSettings:
+    """Linux's settings with those of a guest."""
+    settings = tcp_settings()
+    for name, value in section:
+        setattr(settings, name, int(value))
+    return settings
+
+
 def _guest_arguments(guest: GuestSection) -> dict[str, Any]:
     """What `Lab.guest` is called with."""
     cpu = guest.cpu
@@ -71,5 +81,6 @@ def _guest_arguments(guest: GuestSection) -> dict[str, Any]:
         "pressure": guest.pressure,
         "quirks": guest.quirks,
         "congestion": guest.congestion,
+        "tcp": _tcp_settings(guest.tcp),
         "cpu": None if cpu is None else Cpu(cpu.interrupt_latency, cpu.poll, cpu.packet, cpu.byte),
     }

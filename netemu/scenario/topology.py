@@ -54,6 +54,25 @@ class CpuSection(Section):
     """For each byte of it, ns."""
 
 
+class TcpSection(Section):
+    """``[guest.NAME.tcp]``: what its connections do other than Linux's by default."""
+
+    timestamps: bool = True
+    """Whether it offers timestamps (RFC 7323)."""
+    sack: bool = True
+    """Whether it offers selective acknowledgements (RFC 2018)."""
+    window_scaling: bool = True
+    """Whether it offers windows of more than 64 kB (RFC 7323)."""
+    nodelay: bool = False
+    """Whether small segments do not wait for an acknowledgement (Nagle)."""
+    delayed_ack: Duration = 40_000_000
+    """How long an acknowledgement may wait."""
+    rto_min: Duration = 200_000_000
+    """The shortest retransmission timeout."""
+    mtu_probing: bool = False
+    """Whether it sends smaller segments where none are acknowledged (RFC 4821)."""
+
+
 class GuestSection(Section):
     """``[guest.NAME]``: a machine with a virtio-net card, protocols and sockets."""
 
@@ -99,6 +118,8 @@ class GuestSection(Section):
     """The station's address; one is made up otherwise."""
     congestion: Annotated[str, BeforeValidator(one_of("cubic", "reno"))] = "cubic"
     """How TCP controls congestion."""
+    tcp: TcpSection = TcpSection()
+    """Settings of its TCP."""
     cpu: CpuSection | None = None
     """The processor; without it, one that takes no time."""
     services: Annotated[list[str], BeforeValidator(listed_or_one)] = []
