@@ -231,6 +231,13 @@ def test_a_script_that_holds(script: Path, tmp_path: Path) -> None:
     assert len(list(read_capture(tmp_path / "out" / "a.pcapng"))) == 6
 
 
+def test_what_a_script_prints_stays_out_of_what_programs_read(script: Path, tmp_path: Path) -> None:
+    script.write_text(SCRIPT + '    print("by the way")\n')
+    done = run(script, "--out", tmp_path, "--json")
+    assert (done.returncode, done.stderr) == (0, b"by the way\n")
+    assert json.loads(done.stdout)["held"]
+
+
 def test_an_assertion_is_told_with_its_line_and_no_traceback(script: Path, tmp_path: Path) -> None:
     script.write_text(SCRIPT + "    assert stats.received == 3\n")
     done = run(script, "--out", tmp_path)

@@ -54,8 +54,12 @@ def test_of_several_values_one_has_to_fit_and_none_to_be_unequal() -> None:
     assert true_of(parse_predicate("ip.addr == 10.0.0.1 and ip.addr == 10.0.0.2"), frame)
 
 
-AS_THEY_ARE = ["-o", "ip.defragment:FALSE", "-o", "tcp.desegment_tcp_streams:FALSE", "-o", "ipv6.defragment:FALSE"]
-"""Each frame by itself."""
+PREFERENCES = (
+    *("ip.defragment:FALSE", "tcp.desegment_tcp_streams:FALSE", "ipv6.defragment:FALSE"),
+    *("ip.check_checksum:TRUE", "tcp.check_checksum:TRUE", "udp.check_checksum:TRUE"),
+)
+AS_THEY_ARE = [part for preference in PREFERENCES for part in ("-o", preference)]
+"""Each frame by itself, and its checksums looked at."""
 PLAIN = ["basics.pcap", "flows.pcapng", "web.pcapng", "sizes.pcap", "ping6.pcap", "web6.pcap", "vlan.pcap", "dns.pcap"]
 """Captures in which no ICMP error quotes another packet."""
 

@@ -14,6 +14,7 @@ from netemu.expect.measured import Value
 from netemu.expect.metrics import METRICS, OF_KIND
 from netemu.samples import Samples
 from netemu.scenario.outcome import CaptureOutcome, Outcome, TrafficOutcome
+from netemu.scenario.script import told_by
 
 MS = 1_000_000
 
@@ -192,3 +193,19 @@ def test_every_kind_of_traffic_has_metrics_that_exist() -> None:
     for metrics in OF_KIND.values():
         assert set(metrics) <= METRICS.keys()
         assert len(set(metrics)) == len(metrics)
+
+
+def test_a_script_s_docstring_is_its_title_and_story() -> None:
+    docstring = """One line.
+
+        netemu run it.py
+
+    What to look at
+    here.
+
+        netemu show it.pcapng
+
+    And there.
+    """
+    assert told_by(docstring) == ("One line.", "What to look at\nhere.\n\nAnd there.")
+    assert told_by("") == ("", "")

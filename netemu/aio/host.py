@@ -64,7 +64,7 @@ class AsyncHost:
         interfaces = self.stack.interfaces
         four = [(0, MAPPED_IPV4 | one.ipv4) for one in interfaces if one.ipv4]
         six = [(one.ipv6_hi, one.ipv6_lo) for one in interfaces]
-        return four + [address for address in six if address != ANY]
+        return four + [address for address in six if address != ANY] + self.stack.learned_addresses()
 
     async def resolve(self, target: Target, version: int = 0) -> Halves:
         """The address of a host: by its name, as it is written, or of the host itself (IPv4 first unless told).

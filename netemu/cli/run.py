@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import signal
 import sys
@@ -9,7 +10,6 @@ import textwrap
 import time
 import tomllib
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -88,7 +88,9 @@ def run(
     except ConfigError as error:
         _tell([str(error)])
         raise click.exceptions.Exit(WRONG) from None
-    with _progress() as shown, _interrupts() as signals:
+    # What a script prints is for people, and stays out of what programs read.
+    aside = contextlib.redirect_stdout(sys.stderr) if as_json else contextlib.nullcontext()
+    with _progress() as shown, _interrupts() as signals, aside:
         outcome = execute(shown)
     if as_json:
         click.echo(json.dumps(outcome.to_dict(), indent=2))
@@ -160,7 +162,7 @@ def _tell(lines: list[str]) -> None:
             click.echo(part, err=True)
 
 
-@contextmanager
+@contextlib.contextmanager
 def _interrupts() -> Iterator[list[int]]:
     """SIGTERM ends a run as Ctrl-C does; the value is the list of signals that came."""
     came: list[int] = []
@@ -177,7 +179,7 @@ def _interrupts() -> Iterator[list[int]]:
             signal.signal(number, handler)
 
 
-@contextmanager
+@contextlib.contextmanager
 def _progress() -> Iterator[Callable[[int, int | None], None] | None]:
     """A line on the terminal, for a run of more than a second: emulated time, its end, and real time."""
     if not is_terminal(sys.stderr):

@@ -29,9 +29,9 @@ def report(outcome: Outcome) -> str:
     lines: list[str] = []
     if outcome.title:
         lines += textwrap.wrap(harmless(outcome.title), _WIDTH)
-    for paragraph in outcome.story.split("\n\n"):
-        lines += textwrap.wrap(harmless(" ".join(paragraph.split())), _WIDTH)
-    if lines:
+    for paragraph in filter(None, outcome.story.strip().split("\n\n")):
+        lines += [*textwrap.wrap(harmless(" ".join(paragraph.split())), _WIDTH), ""]
+    if lines and lines[-1]:
         lines.append("")
     if outcome.traffic:
         lines += [*_traffic(outcome), ""]

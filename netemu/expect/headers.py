@@ -17,6 +17,8 @@ _ARP, _IPV4, _IPV6 = 0x0806, 0x0800, 0x86DD
 _ICMP, _TCP, _UDP, _ICMPV6 = 1, 6, 17, 58
 _HOP_BY_HOP, _ROUTING, _FRAGMENT, _DESTINATION = 0, 43, 44, 60
 _TCP_FLAGS = ("fin", "syn", "reset", "push", "ack", "urg", "ece", "cwr")
+_BAD, _GOOD, _UNVERIFIED, _NOT_PRESENT = 0, 1, 2, 3
+"""What becomes of a checksum, in Wireshark's numbers. One that is left to hardware is bad."""
 _ECHO = {0, 8, 13, 14, 15, 16, 17, 18}
 """ICMP messages with an identifier and a sequence number."""
 
@@ -26,11 +28,20 @@ def read_fields(frame: bytes) -> Fields:
     return _Reading(frame).fields
 
 
+def _sums_up(*parts: bytes) -> int:
+    """_GOOD if the 16-bit words of parts of even lengths (but for the last) sum up to 0, in one's complement."""
+    data = b"".join(parts)
+    number = int.from_bytes(data + b"\0" * (len(data) % 2), "big")
+    return _GOOD if number % 0xFFFF == 0 else _BAD
+
+
 class _Reading:
     """One frame while its headers are read, from the outside in."""
 
     def __init__(self, frame: bytes) -> None:
         self.frame = frame
+        self.ends = b""
+        """Both IP addresses, as a pseudo-header has them; empty where a fragment has not all that a checksum is of."""
         self.fields: Fields = {"frame": [frame], "frame.len": [len(frame)]}
         if len(frame) >= 14:
             self._ethernet()
@@ -82,8 +93,12 @@ class _Reading:
         self._add(ip__dsfield__dscp=frame[at + 1] >> 2, ip__dsfield__ecn=frame[at + 1] & 3)
         self._add(ip__flags__df=fragment >> 14 & 1, ip__flags__mf=fragment >> 13 & 1)
         self._add(ip__frag_offset=8 * (fragment & 0x1FFF))
+        if len(frame) >= at + header:
+            self._add(ip__checksum__status=_sums_up(frame[at : at + header]))
         # A length of 0 is that of a packet whose segmentation was left to hardware.
         end = min(at + length, len(frame)) if length >= header else len(frame)
+        if fragment & 0x3FFF == 0 and len(frame) >= at + length:
+            self.ends = frame[at + 12 : at + 20]
         if fragment & 0x1FFF == 0:
             self._transport(frame[at + 9], at + header, end)
 
@@ -97,12 +112,15 @@ class _Reading:
         self._add(ipv6__addr=target, ipv6__nxt=protocol, ipv6__hlim=frame[at + 7])
         self._add(ipv6__flow=self._number(at, 4) & 0xFFFFF)
         end = min(at + 40 + length, len(frame)) if length else len(frame)
+        if len(frame) >= at + 40 + length:
+            self.ends = frame[at + 8 : at + 40]
         at += 40
         while protocol in {_HOP_BY_HOP, _ROUTING, _DESTINATION, _FRAGMENT}:
             if at + 8 > end:
                 return
             if protocol == _FRAGMENT:
                 self._add(ipv6__fraghdr=1)
+                self.ends = b"" if self._number(at + 2, 2) & 0xFFF9 else self.ends
                 if self._number(at + 2, 2) >> 3:
                     return
                 protocol, at = frame[at], at + 8
@@ -128,6 +146,13 @@ class _Reading:
         elif (kind, code) == (3, 4) and end >= at + 8:
             self._add(icmp__mtu=self._number(at + 6, 2))
 
+    def _status(self, protocol: int, at: int, end: int) -> int:
+        """What the checksum of a segment or a datagram is."""
+        if not self.ends:
+            return _UNVERIFIED
+        pseudo_header = self.ends + (end - at).to_bytes(4, "big") + protocol.to_bytes(4, "big")
+        return _sums_up(pseudo_header, self.frame[at:end])
+
     def _ports(self, name: str, at: int) -> None:
         source, target = self._number(at, 2), self._number(at + 2, 2)
         self.fields |= {name: [1], f"{name}.srcport": [source], f"{name}.dstport": [target]}
@@ -137,7 +162,9 @@ class _Reading:
         self._ports("udp", at)
         length = self._number(at + 4, 2)
         self._add(udp__length=length)
-        payload = self.frame[at + 8 : min(end, at + length) if length >= 8 else end]
+        end = min(end, at + length) if length >= 8 else end
+        payload = self.frame[at + 8 : end]
+        self._add(udp__checksum__status=self._status(_UDP, at, end) if self._number(at + 6, 2) else _NOT_PRESENT)
         if payload:
             self._add(udp__payload=payload)
 
@@ -148,7 +175,7 @@ class _Reading:
         self._add(tcp__seq_raw=self._number(at + 4, 4), tcp__ack_raw=self._number(at + 8, 4), tcp__hdr_len=header)
         for bit, name in enumerate(_TCP_FLAGS):
             self.fields[f"tcp.flags.{name}"] = [frame[at + 13] >> bit & 1]
-        self._add(tcp__window_size_value=self._number(at + 14, 2))
+        self._add(tcp__window_size_value=self._number(at + 14, 2), tcp__checksum__status=self._status(_TCP, at, end))
         if header < 20 or at + header > end:
             return
         self._add(tcp__len=end - at - header)

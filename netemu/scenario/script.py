@@ -71,8 +71,8 @@ class Script:
 
     def execute(self, progress: Progress | None = None) -> Outcome:
         """Run it to its end and judge what it expected."""
-        title = inspect.cleandoc(self._module.__doc__ or "").partition("\n")[0]
-        outcome = Outcome(self._path, title=title, seed=self.lab.seed)
+        title, story = told_by(self._module.__doc__ or "")
+        outcome = Outcome(self._path, title=title, story=story, seed=self.lab.seed)
         started = time.monotonic()
         with tempfile.TemporaryDirectory(prefix="netemu-") as scratch:
             self.lab.folder = self._folder or FilePath(scratch)
@@ -108,6 +108,13 @@ class Script:
             return
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
+
+
+def told_by(docstring: str) -> tuple[str, str]:
+    """A script's title, the first line of its docstring, and its story: what follows, but for what is indented."""
+    title, _, rest = inspect.cleandoc(docstring).partition("\n")
+    paragraphs = [part for part in rest.strip("\n").split("\n\n") if not part.startswith(" ")]
+    return title, "\n\n".join(paragraphs).strip()
 
 
 def place_in(path: str, error: BaseException) -> tuple[int, str]:

@@ -126,6 +126,10 @@ class HostStack(ProtocolStack):
             self._ip6_layer = Ip6Layer(self.host, self.struct, self.ip.neighbours, self.hook_of, INTERFACES_MAX)
         return self._ip6_layer
 
+    def learned_addresses(self) -> list[tuple[int, int]]:
+        """The IPv6 addresses (hi and lo) that nobody set: those that routers' advertisements led to."""
+        return [] if self._ip6_layer is None else self._ip6_layer.learned()
+
     def enable_ipv6(self, interface: Interface, **how: Any) -> None:
         """Switch IPv6 on on an interface, with a link-local address; see `Ip6Layer.enable`. Raises `ConfigError`."""
         self.ip6.enable(interface, **how)

@@ -245,6 +245,11 @@ class Ip6Layer:
             if own.state != FREE and wanted in (0, own.interface)
         ]
 
+    def learned(self) -> list[tuple[int, int]]:
+        """The addresses (hi and lo) that were made of prefixes that routers advertise."""
+        own = self._addresses[: self.state.address_count]
+        return [(one.hi, one.lo) for one in own if one.learned and one.state not in (FREE, DUPLICATE)]
+
     def routers(self) -> list[ipaddress.IPv6Address]:
         """The default routers that were heard of and are still good."""
         now = self._now()
