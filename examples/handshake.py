@@ -1,10 +1,11 @@
-"""A TCP handshake over a wire that is cut at the wrong moment: the SYN is sent again after 1 s, 2 s, 4 s...
+"""A TCP handshake over a wire that is cut at the wrong moment.
 
     netemu run examples/handshake.py
     netemu show handshake.pcapng
 
-The client's timer starts at 1 s and doubles (RFC 6298). The wire is back after 2.5 s, and yet the connection stands
-only when the third SYN has been answered, 3 s after the first. What the wire shows is in handshake.pcapng.
+The SYN is lost, and sent again 1 s later, then 2 s, 4 s...: the client's timer starts at 1 s and doubles (RFC 6298).
+The wire is back after 2.5 s, and yet the connection stands only when the third SYN has been answered, 3 s after the
+first.
 """
 
 from __future__ import annotations
