@@ -6,12 +6,9 @@ import asyncio
 import contextlib
 import socket
 from collections.abc import Coroutine, Iterator
-from ipaddress import ip_interface
 from typing import Any, TypeVar
 
 from netemu.lab import Lab
-from netemu.peers.tap import TapPort
-from netemu.peers.tun import Tun
 from tests.tap_kit import Namespace, linux
 
 T = TypeVar("T")
@@ -27,13 +24,9 @@ class Talk:
         self.lab = Lab(realtime=True)
         self.guest = self.lab.guest("guest", [f"{GUEST}/24", f"{GUEST6}/64"], mtu=mtu, **guest)
         with host.inside():
-            device = Tun("tap0")
-            device.bring_up(mtu)
-            device.add_address(ip_interface(f"{HOST}/24"))
+            self.port = self.lab.tap("tap0", [f"{HOST}/24"], mtu=mtu)
         host.run("ip", "address", "add", f"{HOST6}/64", "dev", "tap0", "nodad")
-        self.port = TapPort(self.lab.world, device, mtu=mtu)
-        self.link = self.lab.link(self.guest, self.port.port, netem)
-        self.port.serve(self.lab.loop)
+        self.link = self.lab.link(self.guest, self.port, netem)
 
     def run(self, main: Coroutine[Any, Any, T], seconds: float = 60) -> T:
         """Run a coroutine while frames are carried."""

@@ -149,6 +149,8 @@ def test_what_cannot_be_is_said() -> None:
         a, _ = two_guests(lab)
         with pytest.raises(ConfigError, match="there is a guest 'a' already"):
             lab.guest("a")
+        with pytest.raises(ConfigError, match=r"needs a lab in real time, Lab\(realtime=True\)"):
+            lab.tap("tap0")
         with pytest.raises(ConfigError, match="a has no free port: 1 of 1 are plugged in"):
             lab.link(a, lab.switch("sw"))
         with pytest.raises(ConfigError, match="offloads are on, csum, off, not 'all'"):

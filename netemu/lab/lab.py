@@ -18,7 +18,7 @@ import zlib
 from collections.abc import Callable, Coroutine, Iterable, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from netemu.aio.loop import EmulatedLoop
 from netemu.aio.names import Names
@@ -43,6 +43,9 @@ from netemu.nic.control import Settings
 from netemu.offer import Mode, RingKind, RssOptions
 from netemu.stack.tcp.table import TcpSettings
 from netemu.xdp import XdpProgram
+
+if TYPE_CHECKING:
+    from netemu.lab.tap import LabTap
 
 T = TypeVar("T")
 
@@ -75,6 +78,7 @@ class Lab:
         self.names = Names()
         self.nodes: dict[str, Node] = {}
         self.links: dict[str, LabLink] = {}
+        self.taps: dict[str, LabTap] = {}
         self.captures: list[LabCapture] = []
         self.folder = Path()
         """Where captures go whose path is relative."""
@@ -178,7 +182,21 @@ class Lab:
         self.nodes[name] = switch
         return switch
 
-    def link(self, a: Node | Port, b: Node | Port, netem: str = "", *, name: str = "", **options: Any) -> LabLink:
+    def tap(self, name: str, addresses: Iterable[str] = (), *, mtu: int = 1500) -> LabTap:
+        """Add a TAP device of this machine, on which Linux gets ``addresses``: the lab's door to the real world.
+
+        The lab has to run in real time; the device goes away with it. Raises `ConfigError` where this machine, or the
+        user's rights, do not allow it.
+        """
+        from netemu.lab.tap import LabTap  # noqa: PLC0415 - few labs have one
+
+        tap = LabTap(self._free(name), self.world, self.loop, addresses, mtu=mtu)
+        self.taps[name] = tap
+        return tap
+
+    def link(
+        self, a: Node | LabTap | Port, b: Node | LabTap | Port, netem: str = "", *, name: str = "", **options: Any
+    ) -> LabLink:
         """Join two nodes, each with the next port that is free, or two ports.
 
         ``netem`` has words as ``tc qdisc ... netem`` takes them, ``options`` those of `LinkOptions`; both directions
@@ -193,7 +211,7 @@ class Lab:
         self.links[title] = link
         return link
 
-    def port_of(self, node: Node | Port) -> Port:
+    def port_of(self, node: Node | LabTap | Port) -> Port:
         """The next free port of a node; raises `ConfigError` if all are plugged in."""
         if isinstance(node, Port):
             return node
@@ -279,6 +297,8 @@ class Lab:
             task.cancel()
         if left:
             self.loop.run_until_complete(asyncio.gather(*left, return_exceptions=True))
+        for tap in self.taps.values():
+            tap.close()
         for capture in self.captures + self._looking:
             capture.finish()
         self.captures.clear()
@@ -302,11 +322,12 @@ class Lab:
         self.names.add(name, lambda: node.addresses)
 
     def _free(self, name: str) -> str:
-        if name in self.nodes:
-            raise ConfigError(f"there is a {type(self.nodes[name]).__name__.lower()} {name!r} already")
+        if name in self.nodes or name in self.taps:
+            kind = type(self.nodes.get(name) or self.taps[name]).__name__
+            raise ConfigError(f"there is a {kind.removeprefix('Lab').lower()} {name!r} already")
         return name
 
-    def _name_of(self, what: Node | LabLink | Port) -> str:
+    def _name_of(self, what: Node | LabTap | LabLink | Port) -> str:
         if not isinstance(what, Port):
             return what.name
         for name, node in self.nodes.items():
