@@ -9,7 +9,7 @@ from typing import Any, ClassVar, Self, TypeVar, overload
 import numpy as np
 import numpy.typing as npt
 
-from netemu.jit.memory import LEDGER
+from netemu.jit.memory import LEDGER, zeroed
 
 
 class Struct(ctypes.Structure):
@@ -64,8 +64,7 @@ class StructArray(Sequence[S]):
     """Structs side by side in memory; ``address`` is that of the first, ``view`` the same bytes for NumPy."""
 
     def __init__(self, cls: type[S], count: int) -> None:
-        # Memory of NumPy's is zeroed by the kernel, page by page, when it is first touched; that of ctypes at once.
-        memory = np.zeros(max(1, count * ctypes.sizeof(cls)), dtype=np.uint8)
+        memory = zeroed(max(1, count * ctypes.sizeof(cls)))
         self._block = (cls * count).from_buffer(memory.data)
         self.address = ctypes.addressof(self._block)
         self.view: npt.NDArray[Any] = np.frombuffer(memoryview(self._block), dtype=cls.dtype, count=count)
