@@ -223,6 +223,7 @@ def guest_calls(address: i64, _unused: i64) -> i64:
     node = guest_node_at(address)
     e = engine_at(node.engine)
     timers = timers_at(node.timers)
+    _clock(node, e)
     send_calls(e, timers.now)
     e.turn_due = 1  # the send queues' calls
     e.softirq = 0
