@@ -35,6 +35,8 @@ SECOND = 1_000_000_000
 PATIENCE = 24 * 3600 * SECOND
 """ns of emulated time for which timers may go on among themselves while no task is woken and none sleeps."""
 _SLICE = 3600 * SECOND
+LONGEST = 90 * 24 * 3600 * SECOND
+"""ns: asyncio counts seconds in a float, which then does not tell one nanosecond from the next: timers never come."""
 
 _T = TypeVar("_T")
 _Ts = TypeVarTuple("_Ts")
@@ -176,15 +178,22 @@ class _WorldSelector(selectors.BaseSelector):
         if loop.threads:
             return self._files.select()
         if timeout is not None:
+            self._refuse_after(self._world.now + round(timeout * SECOND))
             self._world.run_until(self._world.now + round(timeout * SECOND))
             loop.wake_ready()
         else:
             self._run_until_ready()
         return []
 
+    def _refuse_after(self, when: int) -> None:
+        """Raise `NetemuError` for a moment (ns) that is too late."""
+        if when > LONGEST:
+            raise NetemuError("emulated time has come to its end, which is after 90 days: asyncio's clock is not finer")
+
     def _run_until_ready(self) -> None:
         """Let the world run until a socket is ready; no task sleeps, so time alone brings nothing."""
         world = self._world
+        self._refuse_after(world.now)
         end = world.now + PATIENCE
         while True:
             if world.next_due == NEVER:

@@ -70,7 +70,7 @@ class TcpTransport(asyncio.Transport):
         self._pending = bytearray()
         self._high, self._low = _PENDING_HIGH, _PENDING_HIGH // 4
         self._paused = self._protocol_paused = False
-        self._closing = self._finished = False
+        self._closing = self._finished = self._over = False
         self._eof_read = self._eof_wanted = False
         self._connected: asyncio.Future[None] | None = None
         self._handle = loop.attach(self._ready, self.__str__, self._forget)
@@ -113,7 +113,9 @@ class TcpTransport(asyncio.Transport):
         if events & EVENT_WRITABLE and self._pending:
             self._write_pending()
         self._read_ready()
-        if events & EVENT_CLOSED and not self._finished:
+        self._over = self._over or bool(events & EVENT_CLOSED)
+        # What came before the end is handed up first, also if nobody reads at the moment.
+        if self._over and not self._finished and not (self._paused and readable(self._connection.tcb)):
             self._gone()
 
     def _gone(self) -> None:
@@ -139,7 +141,7 @@ class TcpTransport(asyncio.Transport):
             return None  # it is gone, and _gone says why
         parts: list[bytes] = []
         size = 0
-        while size < _READ_SIZE:
+        while size < _READ_SIZE and not (parts and not readable(self._connection.tcb)):
             part = self._connection.read(_READ_SIZE - size)
             if not part:
                 if part is not None and not parts:

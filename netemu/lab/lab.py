@@ -13,6 +13,7 @@ adding a link does not change what happens on another.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import zlib
 from collections.abc import Callable, Coroutine, Iterable, Sequence
@@ -290,22 +291,34 @@ class Lab:
             asyncio.set_event_loop(None)
 
     def close(self) -> None:
-        """Finish the captures, and end the loop with whatever runs on it."""
+        """End whatever runs on the loop, finish the captures, and judge.
+
+        All of it is done whatever goes wrong. Raises `NetemuError` if a task cannot be ended, or a capture
+        misses frames.
+        """
+        with contextlib.ExitStack() as steps:  # the last one first
+            steps.callback(self.loop.close)
+            steps.callback(self._expectations.close)
+            steps.callback(self._judge)
+            for capture in self.captures + self._looking:
+                steps.callback(capture.finish)
+            for tap in self.taps.values():
+                steps.callback(tap.close)
+            steps.callback(self._end_tasks)
+
+    def _end_tasks(self) -> None:
+        """Cancel what runs, and let it come to its end."""
         left = asyncio.all_tasks(self.loop)
         self.loop.set_exception_handler(_but_cancelled)
         for task in left:
             task.cancel()
         if left:
             self.loop.run_until_complete(asyncio.gather(*left, return_exceptions=True))
-        for tap in self.taps.values():
-            tap.close()
-        for capture in self.captures + self._looking:
-            capture.finish()
+
+    def _judge(self) -> None:
         self.captures.clear()
         self._looking.clear()
         self.verdicts = self._expectations.judge()
-        self._expectations.close()
-        self.loop.close()
 
     def __enter__(self) -> Self:
         """Return the lab itself."""

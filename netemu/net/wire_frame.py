@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from netemu.errors import NetemuError
 from netemu.frame import FRAME_SIZE, Frame, frame_at
 from netemu.jit import (
     Buffer,
@@ -47,6 +48,8 @@ LARGE = 1
 LOW_WATER = (4096, 512)
 """Free buffers of each size below which Python adds more: more than one event can take."""
 _CHUNK = (8192, 1024)
+MOST = (1 << 20, 1 << 14)
+"""Buffers of each size that there may be: 2 GiB and 1 GiB. A loop of switches would take all memory there is."""
 
 
 @struct
@@ -197,7 +200,13 @@ class WireFrames:
         return self.pool.small_count < LOW_WATER[SMALL] or self.pool.large_count < LOW_WATER[LARGE]
 
     def grow(self) -> None:
-        """Add buffers of each size of which there are few."""
+        """Add buffers of each size of which there are few. Raises `NetemuError` if there are as many as may be."""
+        for kind, free in ((SMALL, self.pool.small_count), (LARGE, self.pool.large_count)):
+            if free < LOW_WATER[kind] and self.total[kind] >= MOST[kind]:
+                raise NetemuError(
+                    f"more than {MOST[kind] - LOW_WATER[kind]} {'large ' if kind == LARGE else ''}frames are on their "
+                    "way at once: is there a loop of switches, or a link that is too long for its rate?"
+                )
         if self.pool.small_count < LOW_WATER[SMALL]:
             self._add(SMALL, SMALL_ROOM)
         if self.pool.large_count < LOW_WATER[LARGE]:

@@ -14,6 +14,7 @@ from collections.abc import Callable
 from typing import Protocol
 
 from netemu.capture.sink import Sink, sink_at
+from netemu.errors import NetemuError
 from netemu.jit import Buffer, Struct, allocate, entry, i64, load64, pointer, store64, struct
 from netemu.net.wire_frame import LARGE, LOW_WATER, SMALL, WireFrames, wire_pool_at
 from netemu.stack.host import ready_at
@@ -28,7 +29,9 @@ ROOM = 2
 PAUSE = 3
 """So many events happened as were allowed."""
 
-SINKS_MAX = 1024
+STANDSTILL = 1 << 27
+"""Events at one and the same moment after which there is no hope that time goes on."""
+_SINKS = 64
 _SLICE = 1 << 16
 _LOW_SMALL = LOW_WATER[SMALL]
 _LOW_LARGE = LOW_WATER[LARGE]
@@ -59,6 +62,8 @@ def run_world(address: i64, until: i64, most: i64) -> i64:
     for _ in range(most):
         if ready.count > 0:
             return READY
+        if ready.short != 0:
+            return ROOM
         if pool.small_count < _LOW_SMALL or pool.large_count < _LOW_LARGE:
             return ROOM
         for n in range(world.sink_count):
@@ -93,7 +98,8 @@ class World:
         self.on_pause: Callable[[], None] | None = None
         """Called every so often while time goes by without Python."""
         self._captures: list[Flushable] = []
-        self._sinks: Buffer = allocate(8 * SINKS_MAX)
+        self._moment = self._fired = 0
+        self._sinks: Buffer = allocate(8 * _SINKS)
         self._state = WorldState(
             timers=self.timers.struct.address,
             ready=self.ready.struct.address,
@@ -113,6 +119,10 @@ class World:
 
     def add_capture(self, capture: Flushable) -> None:
         """See to it that a capture has room, from now on."""
+        if 8 * len(self._captures) == self._sinks.size:
+            wider = allocate(2 * self._sinks.size)
+            wider.array[: self._sinks.size] = self._sinks.array
+            self._sinks, self._state.sinks = wider, wider.address
         store64(self._sinks.address + 8 * len(self._captures), capture.sink.address)
         self._captures.append(capture)
         self._state.sink_count = len(self._captures)
@@ -125,16 +135,29 @@ class World:
         """Let time go by until ``when`` (ns); False if a socket is ready before that, and the time is that moment.
 
         ``NEVER`` means until then, or until nothing is left to happen; time stays that of the last event.
-        Raises `NetemuError` when more is under way than there is room for.
+        Raises `NetemuError` when more is under way than there is room for, or time does not go on.
         """
         while True:
             outcome = run_world(self._state.address, when, _SLICE)
+            self.timers.check()
             if outcome in (REACHED, READY):
-                self.timers.check()
                 return outcome == REACHED
+            self._mind_standstill()
             if outcome == ROOM:
                 self.wires.grow()
+                self.ready.make_room()
                 for capture in self._captures:
                     capture.flush()
             elif self.on_pause is not None:
                 self.on_pause()
+
+    def _mind_standstill(self) -> None:
+        """Give up where events cause events of the same moment without end."""
+        timers = self.timers.struct
+        if timers.now != self._moment:
+            self._moment, self._fired = timers.now, timers.fired
+        elif timers.fired - self._fired > STANDSTILL:
+            raise NetemuError(
+                f"time does not go on: {STANDSTILL} things happened at {timers.now / 1e9:.9f} s. Is there a loop of "
+                "switches? A link with a delay or a rate lets time go by"
+            )

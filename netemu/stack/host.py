@@ -64,6 +64,8 @@ class Ready(Struct):
     """Host address of ``capacity`` 64-bit handles, of which ``count`` are on the list."""
     capacity: i64
     count: i64
+    short: i64
+    """1: a table of some host runs short, and Python makes it larger before the next event."""
 
 
 @struct

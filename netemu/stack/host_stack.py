@@ -38,6 +38,8 @@ class ReadyList:
         """Room for ``capacity`` sockets."""
         self._handles: Buffer = allocate(8 * capacity)
         self.struct = Ready(handles=self._handles.address, capacity=capacity)
+        self.growers: list[Callable[[], None]] = []
+        """Called between events when a host's table runs short."""
 
     def take(self) -> list[int]:
         """The handles on the list, which is empty afterwards."""
@@ -45,6 +47,13 @@ class ReadyList:
         self.struct.count = 0
         handles: list[int] = self._handles.array.view("<i8")[:count].tolist()
         return handles
+
+    def make_room(self) -> None:
+        """Have tables grow that run short."""
+        if self.struct.short:
+            self.struct.short = 0
+            for grow in self.growers:
+                grow()
 
 
 class HostStack(ProtocolStack):
@@ -88,6 +97,10 @@ class HostStack(ProtocolStack):
             return hook(function.py_func)
         return hook(function)
 
+    def when_short(self, grow: Callable[[], None]) -> None:
+        """Have ``grow`` called, between events, when a table of this host runs short (`Ready.short`)."""
+        self._ready.growers.append(grow)
+
     @property
     def interfaces(self) -> list[Interface]:
         """The interfaces there are, in the order in which they were added."""
@@ -104,7 +117,12 @@ class HostStack(ProtocolStack):
         gso_max: int = 65535,
         name: str | None = None,
     ) -> Interface:
-        """One more interface, which sends with the hook ``xmit`` of ``(device, packet)``; eth0 unless named."""
+        """One more interface, which sends with the hook ``xmit`` of ``(device, packet)``; eth0 unless named.
+
+        Raises `ConfigError` if there are too many.
+        """
+        if self.host.interface_count == INTERFACES_MAX:
+            raise ConfigError(f"a host has at most {INTERFACES_MAX} interfaces: use another router, or a switch")
         interface = self._interfaces[self.host.interface_count]
         self.host.interface_count += 1
         interface.host = self.host.address

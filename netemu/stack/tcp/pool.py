@@ -18,14 +18,12 @@ from netemu.stack.tcp.scoreboard import Scoreboard
 from netemu.stack.tcp.segment import Segment
 from netemu.stack.tcp.send_buffer import SendBuffer
 from netemu.stack.tcp.send_times import SEND_TIMES_BYTES, SendTimes
-from netemu.stack.tcp.table import LISTENER_BUCKETS, TcpSettings, TcpTable
+from netemu.stack.tcp.table import LISTENER_BUCKETS, LOW_WATER, TcpSettings, TcpTable
 from netemu.stack.tcp.tcb import CLOSED, TCB_SIZE, Tcb
 from netemu.stack.tcp.timeouts import ACK_TIMER, RETRANSMIT_TIMER, WAIT_TIMER
 from netemu.timers import STOPPED, TIMER_SIZE, Timer
 
 BUCKETS = 1024
-LOW_WATER = 16
-"""Free TCBs below which more are added: more connections than begin within one event."""
 CHUNK = 32
 HEADER_ROOM = 64
 _CACHE_LINE = 64

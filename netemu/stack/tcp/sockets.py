@@ -248,6 +248,7 @@ class TcpSockets:
             receive_buffer=receive_buffer,
             connections=connections,
         )
+        stack.when_short(self.grow)
         stack.host.tcp = self.table.address
         stack.host.tcp_error = stack.hook_of(tcp_error)
         stack.struct.tcp_input = stack.hook_of(tcp_input)

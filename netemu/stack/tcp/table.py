@@ -15,6 +15,7 @@ attacks but on purpose; an RFC 6528 host would take a cryptographic one.
 from __future__ import annotations
 
 from netemu.jit import Struct, i64, kernel, load64, memset, pointer, store64, struct
+from netemu.stack.host import host_at, ready_at
 from netemu.stack.tcp.tcb import CLOSED, LISTEN, NOWHERE, TCB_FRESH, TCB_SIZE, Tcb, tcb_at
 
 LISTENER_BUCKETS = 64
@@ -239,6 +240,10 @@ def remove_listener(table: TcpTable, address: i64) -> None:
             return
 
 
+LOW_WATER = 16
+"""Free TCBs below which more are to be added: more connections than begin within one event."""
+
+
 @kernel
 def alloc_tcb(table: TcpTable) -> i64:
     """A TCB in CLOSED, all of it 0 but what belongs to it for good; 0 if there is none."""
@@ -247,6 +252,8 @@ def alloc_tcb(table: TcpTable) -> i64:
         return 0
     table.free = tcb_at(address).next
     table.free_count -= 1
+    if table.free_count < LOW_WATER and host_at(table.host).ready != 0:
+        ready_at(host_at(table.host).ready).short = 1
     memset(address + TCB_FRESH, 0, TCB_SIZE - TCB_FRESH)
     tcb = tcb_at(address)
     tcb.send_capacity = table.send_capacity
