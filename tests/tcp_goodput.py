@@ -11,7 +11,7 @@ from pathlib import Path as File
 from tests.tcp_path_kit import MS, Path
 
 TABLE = File(__file__).with_suffix(".txt")
-SECONDS = 20
+SECONDS = 10
 LOSSES = ("0%", "0.1%", "1%", "5%")
 DELAYS = (1, 10, 100)
 QUEUES = (10, 50, 250)

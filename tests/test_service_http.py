@@ -132,7 +132,7 @@ def test_a_head_without_end_is_refused() -> None:
     assert talk(b"GET / HTTP/1.1\r\nX: " + b"x" * 100_000, server).startswith(b"HTTP/1.1 431")
 
 
-@settings(max_examples=30)
+@settings(max_examples=15)
 @given(st.one_of(st.binary(max_size=300), st.lists(st.sampled_from(WORDS)).map(b"".join)))
 def test_anything_at_all_ends_the_connection_and_nothing_else(data: bytes) -> None:
     server = HttpServer(FILES)

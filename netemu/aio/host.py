@@ -33,7 +33,7 @@ Q = TypeVar("Q", bound=asyncio.BaseProtocol)
 
 def duration(value: str | float) -> int:
     """A duration in ns: a text as tc has it ("10ms"), or a number of seconds, as everywhere in asyncio."""
-    return parse_time(value) if isinstance(value, str) else round(value * SECOND)
+    return parse_time(value if isinstance(value, str) else value * SECOND)
 
 
 class AsyncHost:
@@ -101,6 +101,8 @@ class AsyncHost:
         address = await self.resolve(target, version)
         try:
             connection = self.tcp.connect(address, port, local_port=local_port)
+        except ConfigError:
+            raise
         except NetemuError as error:
             raise OSError(errno.EHOSTUNREACH, f"{self.name} to {halves_text(*address)} port {port}: {error}") from None
         transport = TcpTransport(loop, self.name, connection)
@@ -217,6 +219,8 @@ class AsyncHost:
         """
         if count < 0 or size < 0:
             raise ConfigError("a ping has a count and a size that are not negative")
+        if not 0 <= hop_limit <= 255:
+            raise ConfigError(f"a hop limit is from 1 to 255, or 0 for the host's own, not {hop_limit}")
         address = await self.resolve(target, version)
 
         def opened(handle: int) -> Any:

@@ -170,9 +170,12 @@ class Lab:
 
         ``mtu`` is that of all ports, or one each, in the same order.
         """
+        ports = list(addresses)
+        each_mtu = [mtu] * len(ports) if isinstance(mtu, int) else mtu
+        if len(each_mtu) != len(ports):
+            raise ConfigError(f"router {name!r} has {len(ports)} ports: one mtu, or one each")
         router = Router(self._free(name), self.world, self.names, seed=self.seed_of(name))
-        for number, each in enumerate(addresses):
-            own = mtu if isinstance(mtu, int) else mtu[number]
+        for each, own in zip(ports, each_mtu, strict=True):
             router.add_port(self._next_mac(), [each] if isinstance(each, str) else each, mtu=own)
         self._add(name, router)
         return router
@@ -204,10 +207,15 @@ class Lab:
         are alike until one is set otherwise (`Link.forward`, `Link.backward`). The link is called ``name``, or after
         what it joins: "a-b". Raises `ConfigError` where no port is free.
         """
+        for end in (a, b):
+            if not isinstance(end, Guest | Router | LabSwitch | Port) and end not in self.taps.values():
+                raise ConfigError(f"a link joins guests, routers, switches and ports, not {end!r}")
         title = name or f"{self._name_of(a)}-{self._name_of(b)}"
         if title in self.links:
             raise ConfigError(f"there is a link {title!r} already: give this one a name of its own")
         ends = self.port_of(a), self.port_of(b)
+        if ends[0] is ends[1]:
+            raise ConfigError(f"both ends of the link {title!r} are in the same port")
         link = LabLink(title, self.world, ends, LinkOptions.of(netem, **options), seed=self.seed_of(title))
         self.links[title] = link
         return link
@@ -335,6 +343,8 @@ class Lab:
         self.names.add(name, lambda: node.addresses)
 
     def _free(self, name: str) -> str:
+        if not name:
+            raise ConfigError("guests, routers and switches have names, which are not empty")
         if name in self.nodes or name in self.taps:
             kind = type(self.nodes.get(name) or self.taps[name]).__name__
             raise ConfigError(f"there is a {kind.removeprefix('Lab').lower()} {name!r} already")

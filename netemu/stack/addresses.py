@@ -90,6 +90,12 @@ def parse_interface(text: str | InterfaceAddress) -> InterfaceAddress:
         raise ConfigError(f"{text} is no address with a prefix: {error}") from None
 
 
+def check_port(port: int, protocol: str) -> None:
+    """Raises `ConfigError` for what is no port of TCP or UDP (``protocol``, in words)."""
+    if not isinstance(port, int) or not 0 <= port <= 0xFFFF:
+        raise ConfigError(f"a {protocol} port is a number from 0 to 65535, not {port!r}")
+
+
 def mac_text(mac: int) -> str:
     """A station address with colons."""
     return mac.to_bytes(6, "big").hex(":")

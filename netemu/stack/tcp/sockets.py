@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from netemu.errors import ConfigError, NetemuError
 from netemu.jit import allocate, load_together
 from netemu.jit.kernels import Kernel
+from netemu.stack.addresses import check_port
 from netemu.stack.tcp.apps import tcp_start_app
 from netemu.stack.tcp.calls import (
     DONE,
@@ -293,8 +294,9 @@ class TcpSockets:
         """A listener at a port (0: any that is free), at one address (hi and lo) or at all.
 
         With ``app``, a hook, connections are its own as they come, and `TcpSocket.accept` gives none. Raises
-        `NetemuError` if somebody listens there already.
+        `NetemuError` if somebody listens there already, `ConfigError` for what is no port.
         """
+        check_port(port, "TCP")
         sock = self.new(handle)
         tcb = sock.tcb
         tcb.local_hi, tcb.local_lo, tcb.local_port, tcb.app = *address, port, app
@@ -320,8 +322,10 @@ class TcpSockets:
 
         ``app`` with its ``count``: see `netemu.stack.tcp.apps`. It has the connection; the socket is for looking at it.
 
-        Raises `NetemuError` if there is no way to the address, or no port for it.
+        Raises `NetemuError` if there is no way to the address, or no port for it, `ConfigError` for what is no port.
         """
+        check_port(port, "TCP")
+        check_port(local_port, "TCP")
         sock = self.new(handle)
         tcb = sock.tcb
         tcb.local_hi, tcb.local_lo, tcb.local_port = *local, local_port

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 from netemu.chance import next_random
 from netemu.errors import ConfigError
 from netemu.jit import Buffer, allocate, hook
-from netemu.stack.addresses import ANY, Halves, halves_are_ipv4
+from netemu.stack.addresses import ANY, Halves, check_port, halves_are_ipv4
 from netemu.stack.host import Host
 from netemu.stack.messages.datagram import RCVBUF, Message
 from netemu.stack.messages.socket import MessageSocket
@@ -57,10 +57,12 @@ class UdpSocket(MessageSocket):
 
     def connect(self, address: Halves, port: int) -> int:
         """Hear and address nobody but ``port`` of ``address``: SENT, or SEND_UNREACHABLE without a route to it."""
+        check_port(port, "UDP")
         return udp_connect(self._sockets.host.address, self.address, *address, port)
 
     def send(self, data: bytes | bytearray | memoryview, address: Halves, port: int) -> int:
         """Send a datagram; SENT or SEND_... of `netemu.stack.host`."""
+        check_port(port, "UDP")
         size = len(data)
         if size > self._out.size:
             self._out = allocate(max(size, 2 * self._out.size))
@@ -104,8 +106,7 @@ class UdpSockets:
         """
         if address != ANY:
             family = 4 if halves_are_ipv4(address) else 6
-        if not 0 <= port <= 0xFFFF:
-            raise ConfigError(f"a UDP port is a number from 0 to 65535, not {port}")
+        check_port(port, "UDP")
         if port == 0:
             port = free_port(self.host, (number for number, sockets in self._open.items() if sockets))
         for other in self._open.get(port, ()):
