@@ -140,3 +140,12 @@ def test_values_are_written_in_a_unit_of_which_there_is_one() -> None:
     assert [suited(v, "rate") for v in (Fraction(1, 2), 1500, 10**10)] == ["bit/s", "kbit/s", "Gbit/s"]
     assert [suited(v, "size") for v in (0, 1500, 10**6)] == ["B", "kB", "MB"]
     assert (suited(5, "count"), suited(Fraction(1, 2), "share")) == ("", "%")
+
+
+def test_without_a_scope_what_traffic_is_measured_by_is_about_traffic() -> None:
+    """A link counts what it sent, too: ARP requests and answers among it."""
+    measured = Measured({"traffic.udp": {"sent": 100}, "link.a-b": {"sent": 104}, "guest.a": {"rx_drops": 0}})
+    assert measured.scopes(None, "sent") == ["traffic.udp"]
+    assert measured.scopes("a-b", "sent") == ["link.a-b"]
+    assert measured.scopes(None, "rx_drops") == ["guest.a"]
+    assert Measured({"link.a-b": {"sent": 104}}).scopes(None, "sent") == ["link.a-b"]

@@ -148,3 +148,10 @@ def test_what_is_written_is_read_back(number: int) -> None:
 @given(st.floats(0, 100))
 def test_chances_are_read_back(percent: float) -> None:
     assert parse_percent(format_percent(percent)) == percent
+
+
+@pytest.mark.parametrize(("text", "meant"), [("10Mb/s", "'mbit'"), ("10MB/s", "'mbps'"), ("1Gb/s", "'gbit'")])
+def test_a_rate_with_a_slash_is_answered_with_the_unit_of_tc(text: str, meant: str) -> None:
+    """In tc mbps are megabytes a second: no answer to who wrote Mb/s."""
+    with pytest.raises(ConfigError, match=f"did you mean {meant}"):
+        parse_rate(text)

@@ -125,3 +125,44 @@ def test_any_value_anywhere_is_taken_or_told(tmp_path_factory: pytest.TempPathFa
     folder = tmp_path_factory.mktemp("any")
     found = mistakes(folder, SOUND.replace(line, f"{line.partition(' = ')[0]} = {value}", 1))
     assert all(one.partition(":")[0].isdecimal() for one in found)
+
+
+def test_an_empty_file_is_no_scenario(tmp_path: Path) -> None:
+    assert mistakes(tmp_path, "")[0].startswith("1: there is no guest: a scenario has a table [guest.NAME] for each")
+    assert mistakes(tmp_path, "[lab]\nseed = 1\n")[0].startswith("1: there is no guest")
+
+
+def test_a_table_that_is_there_twice_is_named(tmp_path: Path) -> None:
+    text = "[guest.a]\nip = '10.0.0.1/24'\n[guest.a]\n"
+    assert mistakes(tmp_path, text) == ["3: not TOML: [guest.a] is there already"]
+
+
+@pytest.mark.parametrize(("word", "value"), [("delay", "10"), ("rate", "10"), ("slot", "0.5")])
+def test_a_bare_number_is_no_time_and_no_rate(word: str, value: str, tmp_path: Path) -> None:
+    """What tc takes it for, microseconds and bits a second, is hardly ever meant."""
+    text = SOUND.replace('rate = "10mbit"\n', "").replace('netem = "delay 10ms"', f"{word} = {value}")
+    unit = "mbit" if word == "rate" else "ms"
+    told = f'24: link.{word}: expected a text with a unit, as in "{value}{unit}", not {value}'
+    assert mistakes(tmp_path, text) == [told]
+
+
+def test_set_finds_links_and_traffic_by_the_names_they_go_by(tmp_path: Path) -> None:
+    assert mistakes(tmp_path, SOUND) == []
+    path = str(tmp_path / "scenario.toml")
+    scenario = read_scenario(path, {"link.a-r.loss": "5%", "traffic.ping.count": 9})
+    assert scenario.links[0][1].loss == "5%"
+    assert [getattr(one, "count", None) for _, name, one in scenario.traffic if name == "ping"] == [9]
+
+
+def test_set_makes_no_guest_and_its_mistakes_stand_in_no_line(tmp_path: Path) -> None:
+    assert mistakes(tmp_path, SOUND) == []
+    path = str(tmp_path / "scenario.toml")
+    with pytest.raises(ConfigError, match=r"--set guest\.z: no guest is called 'z'; there is a and b"):
+        read_scenario(path, {"guest.z.queue_size": 64})
+    with pytest.raises(ScenarioError, match=r"scenario\.toml: lab\.duration: '5' needs a unit of time"):
+        read_scenario(path, {"lab.duration": "5"})
+
+
+def test_a_misspelt_metric_with_a_unit_is_no_counter(tmp_path: Path) -> None:
+    text = SOUND.replace("goodput > 1 Mbit/s", "godput > 1 Mbit/s")
+    assert mistakes(tmp_path, text) == ["47: nothing is called 'godput'; did you mean goodput?"]

@@ -51,6 +51,11 @@ class AsyncHost:
         self.resolver: Resolver | None = None
         """Asked for names that ``names`` does not have; see `netemu.services.dns_client`."""
 
+    def __repr__(self) -> str:
+        """What it is, its name and its addresses."""
+        of = " ".join(halves_text(*address) for address in self.addresses)
+        return f"<{type(self).__name__.lower()} {self.name}{of and ' '}{of}>"
+
     @property
     def tcp(self) -> TcpSockets:
         """Its connections."""

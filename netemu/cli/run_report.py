@@ -47,7 +47,12 @@ def _summary(outcome: Outcome) -> Iterator[str]:
     emulated = outcome.emulated_ns / 1e9
     yield f"{emulated:.6g} s of emulated time in {outcome.real_seconds:.2f} s, seed {outcome.seed}"
     if outcome.error is not None:
-        yield from _folded(f"{_bad('stopped')}: {harmless(outcome.error)}", 2)
+        first, *rest = outcome.error.splitlines() or [""]
+        yield from _folded(f"{_bad('stopped')}: {harmless(first)}", 2)
+        for line in rest:
+            yield from textwrap.wrap(harmless(line), _WIDTH, initial_indent="  ", subsequent_indent="    ")
+    elif not outcome.emulated_ns and not outcome.traffic and not outcome.interrupted:
+        yield "nothing was to happen: there is no traffic, and no duration"
     if outcome.interrupted:
         yield f"{_bad('interrupted')}: what is told is as far as it got"
     count = len(outcome.verdicts)

@@ -7,9 +7,9 @@
 
 A METRIC is one of traffic (`netemu.expect.metrics`) or a counter of a guest or link; a STATISTIC is min, avg, max, mdev
 or a percentile such as p99, for metrics that have a value for each packet. A SCOPE names a piece of traffic, a guest, a
-link...: as NAME, or as traffic.NAME, guest.NAME, link.NAME and so on. Without one, the expectation is about everything
-that has this metric, and holds if it does for each of them. A PLACE is a guest or a link; for predicates see
-`netemu.expect.predicate`.
+link...: as NAME, or as traffic.NAME, guest.NAME, link.NAME and so on. Without one, the expectation is about all traffic
+that has this metric, or else about everything that has this counter, and holds if it does for each of them. A PLACE is
+a guest or a link; for predicates see `netemu.expect.predicate`.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from netemu.errors import ConfigError
 from netemu.expect.metrics import METRICS, counter_dimension
 from netemu.expect.predicate import Predicate, parse_predicate
 from netemu.expect.units import BARE, COMMON, UNITS, all_units, dimension_of, worth
-from netemu.expect.words import did_you_mean, listed
+from netemu.expect.words import did_you_mean, listed, nearest
 
 STATISTICS = ("min", "avg", "max", "mdev")
 """Beside percentiles."""
@@ -160,5 +160,8 @@ def _check_unit(wanted: Quantity) -> None:
         known = UNITS[dimension] or all_units()
         raise ConfigError(f"{unit!r} is no unit{did_you_mean(unit, known) if UNITS[dimension] else ''}")
     if dimension_of(unit) != dimension:
+        near = nearest(metric, METRICS)
+        if metric not in METRICS and near is not None and METRICS[near].dimension == dimension_of(unit):
+            raise ConfigError(f"nothing is called {metric!r}; did you mean {near}?")
         rest = f"its unit is {choice}" if choice else "it is a number without a unit"
         raise ConfigError(f"{metric} is a {dimension}, and {unit} a unit of {dimension_of(unit)}: {rest}")

@@ -40,8 +40,13 @@ class Measured:
     """By place: the frames that passed there; can be gone through again and again."""
 
     def scopes(self, name: str | None, metric: str) -> list[str]:
-        """The full scopes that a scope of an expectation means, of those that have a metric."""
-        return [scope for scope in self.values if self._is(scope, name) and metric in self.values[scope]]
+        """The full scopes that a scope of an expectation means, of those that have a metric.
+
+        Without a name, a word that traffic is measured by (``sent``) is about traffic, though a link counts that, too.
+        """
+        found = [scope for scope in self.values if self._is(scope, name) and metric in self.values[scope]]
+        of_traffic = [scope for scope in found if scope.startswith("traffic.")] if name is None else []
+        return of_traffic or found
 
     def place(self, name: str) -> str | None:
         """The full name of a place."""

@@ -14,12 +14,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import inspect
 import os
 import zlib
 from collections.abc import Callable, Coroutine, Iterable, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Never, Self, TypeVar
 
 from netemu.aio.loop import EmulatedLoop
 from netemu.aio.names import Names
@@ -49,11 +50,17 @@ if TYPE_CHECKING:
     from netemu.lab.tap import LabTap
 
 T = TypeVar("T")
+U = TypeVar("U")
 
 
 def default_of(gateway: str) -> str:
     """The destination of a default route by a gateway: all addresses of its version."""
     return "::/0" if ":" in gateway else "0.0.0.0/0"
+
+
+def _listed(words: str | Iterable[U]) -> Iterable[str | U]:
+    """What may be one text or several."""
+    return [words] if isinstance(words, str) else words
 
 
 def _but_cancelled(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
@@ -123,6 +130,7 @@ class Lab:
         congestion: str = "cubic",
         tcp: TcpSettings | None = None,
         detect: int = 0,
+        **unknown: Never,
     ) -> Guest:
         """Add a guest with addresses like "10.0.0.1/24" and "2001:db8::1/64", and a default route by ``gateway``.
 
@@ -132,6 +140,10 @@ class Lab:
         ``detect`` after so many attempts to find a duplicate: Linux makes one (RFC 4862).
         Raises `ConfigError` for what cannot be.
         """
+        if unknown:
+            known = inspect.signature(Lab.guest).parameters
+            word = next(iter(unknown))
+            raise ConfigError(f"a guest has no option {word!r}{did_you_mean(word, [*known][1:-1])}")
         guest = Guest(
             self._free(name),
             self.world,
@@ -150,13 +162,13 @@ class Lab:
             settings=settings,
             gro=gro,
             xdp=xdp,
-            pressure=pressure,
-            quirks=quirks,
+            pressure=_listed(pressure),
+            quirks=_listed(quirks),
             cpu=cpu,
             congestion=congestion,
             tcp=tcp,
         )
-        for address in [ip] if isinstance(ip, str) else ip:
+        for address in _listed(ip):
             guest.stack.add_address(guest.interface, address, detect=detect)
         if gateway is not None:
             guest.stack.add_route(default_of(gateway), via=gateway)
@@ -164,19 +176,19 @@ class Lab:
         return guest
 
     def router(
-        self, name: str, addresses: Iterable[str | Iterable[str]] = (), *, mtu: int | Sequence[int] = 1500
+        self, name: str, addresses: str | Iterable[str | Iterable[str]] = (), *, mtu: int | Sequence[int] = 1500
     ) -> Router:
         """Add a router with a port for each of ``addresses``, "10.0.0.254/24" or several of them.
 
         ``mtu`` is that of all ports, or one each, in the same order.
         """
-        ports = list(addresses)
+        ports = list(_listed(addresses))
         each_mtu = [mtu] * len(ports) if isinstance(mtu, int) else mtu
         if len(each_mtu) != len(ports):
             raise ConfigError(f"router {name!r} has {len(ports)} ports: one mtu, or one each")
         router = Router(self._free(name), self.world, self.names, seed=self.seed_of(name))
         for each, own in zip(ports, each_mtu, strict=True):
-            router.add_port(self._next_mac(), [each] if isinstance(each, str) else each, mtu=own)
+            router.add_port(self._next_mac(), _listed(each), mtu=own)
         self._add(name, router)
         return router
 
@@ -199,14 +211,21 @@ class Lab:
         return tap
 
     def link(
-        self, a: Node | LabTap | Port, b: Node | LabTap | Port, netem: str = "", *, name: str = "", **options: Any
+        self,
+        a: Node | LabTap | Port | str,
+        b: Node | LabTap | Port | str,
+        netem: str = "",
+        *,
+        name: str = "",
+        **options: Any,
     ) -> LabLink:
-        """Join two nodes, each with the next port that is free, or two ports.
+        """Join two nodes (or the nodes of two names), each with the next port that is free, or two ports.
 
         ``netem`` has words as ``tc qdisc ... netem`` takes them, ``options`` those of `LinkOptions`; both directions
         are alike until one is set otherwise (`Link.forward`, `Link.backward`). The link is called ``name``, or after
         what it joins: "a-b". Raises `ConfigError` where no port is free.
         """
+        a, b = self._node(a), self._node(b)
         for end in (a, b):
             if not isinstance(end, Guest | Router | LabSwitch | Port) and end not in self.taps.values():
                 raise ConfigError(f"a link joins guests, routers, switches and ports, not {end!r}")
@@ -219,6 +238,15 @@ class Lab:
         link = LabLink(title, self.world, ends, LinkOptions.of(netem, **options), seed=self.seed_of(title))
         self.links[title] = link
         return link
+
+    def _node(self, what: Node | LabTap | Port | str) -> Node | LabTap | Port:
+        """What a name means; raises `ConfigError` if nothing is called so."""
+        if not isinstance(what, str):
+            return what
+        known: dict[str, Node | LabTap] = {**self.nodes, **self.taps}
+        if what not in known:
+            raise ConfigError(f"nothing in the lab is called {what!r}{did_you_mean(what, known)}")
+        return known[what]
 
     def port_of(self, node: Node | LabTap | Port) -> Port:
         """The next free port of a node; raises `ConfigError` if all are plugged in."""
@@ -233,15 +261,18 @@ class Lab:
         raise ConfigError(f"{node.name} has no free port: {len(ports)} of {len(ports)} are plugged in")
 
     def capture(
-        self, at: Node | LabLink | Port, path: str | os.PathLike[str], *, ring: bool = False, raw: bool = False
+        self, at: Node | LabLink | Port | str, path: str | os.PathLike[str], *, ring: bool = False, raw: bool = False
     ) -> LabCapture:
         """Write what passes at a guest, at a link (where its first end is) or at a port, from now on.
+
+        A guest or a link may be given by its name.
 
         At a guest: what tcpdump in it shows, or with ``ring`` what lies in the rings of its card. Elsewhere: frames as
         the wire has them, or with ``raw`` as they travel inside an emulator, unfinished. The file is complete when
         the lab is closed.
         """
-        capture = self._capture(at, self.folder / path, ring=ring, raw=raw)
+        place = self.place(at)[1] if isinstance(at, str) else at
+        capture = self._capture(place, self.folder / path, ring=ring, raw=raw)
         self.captures.append(capture)
         return capture
 
@@ -327,6 +358,10 @@ class Lab:
         self.captures.clear()
         self._looking.clear()
         self.verdicts = self._expectations.judge()
+
+    def __repr__(self) -> str:
+        """What is in it, and how late it is."""
+        return f"<lab of {len(self.nodes)} nodes and {len(self.links)} links, seed {self.seed}, {self.now / 1e9:g} s>"
 
     def __enter__(self) -> Self:
         """Return the lab itself."""

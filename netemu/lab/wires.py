@@ -17,6 +17,10 @@ class LabLink(Link):
         super().__init__(world.timers, world.wires, *ends, options, seed=seed)
         self.name = name
 
+    def __repr__(self) -> str:
+        """What it is and its name."""
+        return f"<link {self.name}>"
+
 
 class LabSwitch(Switch):
     """A switch with a name."""
@@ -25,3 +29,7 @@ class LabSwitch(Switch):
         """A switch without ports."""
         super().__init__(world.timers)
         self.name = name
+
+    def __repr__(self) -> str:
+        """What it is and its name."""
+        return f"<switch {self.name}>"

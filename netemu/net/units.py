@@ -58,6 +58,11 @@ def nearest(word: str, known: Iterable[str]) -> str:
     return f"; did you mean {close[0]!r}?" if close else ""
 
 
+def _of_a_rate(unit: str) -> str:
+    """What is meant by Mb/s, and by MB/s: tc's mbps are bytes."""
+    return f"; did you mean {unit[:-3].lower() + ('bps' if unit[-3] == 'B' else 'bit')!r}?"
+
+
 def _quantity(text: str, what: str, example: str, units: dict[str, int] | dict[str, Fraction]) -> Fraction:
     """The number that ``text`` says, in the smallest unit."""
     match = _NUMBER.fullmatch(text.strip()) if len(text) <= _LONGEST else None
@@ -65,7 +70,8 @@ def _quantity(text: str, what: str, example: str, units: dict[str, int] | dict[s
         raise ConfigError(f"{text[:_LONGEST]!r} is no {what}, such as {example}")
     number, unit = match[1], match[2].lower()
     if unit not in units:
-        hint = nearest(unit, units) or f"; units are {_UNITS[what]}"
+        hint = _of_a_rate(match[2]) if unit.endswith("b/s") and what == "rate" else nearest(unit, units)
+        hint = hint or f"; units are {_UNITS[what]}"
         raise ConfigError(f"{text!r} is no {what}, such as {example}: no unit {unit!r}{hint}")
     return Fraction(number) * units[unit]
 

@@ -203,11 +203,9 @@ class _Checks:
                 self._target(where, one)
             given = [key for key in one.one_of_these if getattr(one, key) not in (None, "")]
             if len(given) != 1 and one.one_of_these and where not in self.scenario.faulty:
-                count = "both" if given else "neither"
                 keys = listed(one.one_of_these, "or")
-                self.mistakes.add(
-                    (*where, given[0]) if given else where, f"traffic {name}: expected {keys}, not {count}"
-                )
+                words = f"expected {keys}, not both" if given else f"needs {keys}"
+                self.mistakes.add((*where, given[0]) if given else where, f"traffic {name}: {words}")
             if one.stop is not None and one.stop <= one.start:
                 self.mistakes.add((*where, "stop"), f"traffic {name} stops before it starts")
             end = self.scenario.lab.duration
@@ -244,12 +242,13 @@ class _Checks:
 
     def _of_kind(self, where: Path, name: str, one: Traffic) -> None:
         if isinstance(one, UdpTraffic) and (one.rate is None) == (one.pps is None):
-            count = "neither" if one.rate is None else "both"
-            self.mistakes.add(where, f"traffic {name}: expected rate or pps, not {count}")
+            words = "needs rate or pps" if one.rate is None else "expected rate or pps, not both"
+            self.mistakes.add(where, f"traffic {name}: {words}")
         if isinstance(one, UdpTraffic):
             self._told((*where, "size"), _sizes, one.size, key="traffic.size")
-        if isinstance(one, ScapyTraffic) and one.packets:
-            self._told((*where, "packets"), parse_packets, one.packets, key="traffic.packets")
+        if isinstance(one, ScapyTraffic):
+            for number, text in enumerate(one.packets):
+                self._told((*where, "packets", number), parse_packets, text, key="traffic.packets")
         if isinstance(one, ReplayTraffic) and one.file and not (self.scenario.folder / one.file).is_file():
             self.mistakes.add((*where, "file"), f"traffic.file: there is no file {one.file}")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 from collections.abc import Iterable
 from typing import Any, Protocol
 
@@ -96,6 +97,13 @@ class UdpFlow:
         return metrics_of(self._stats)
 
 
+def _unsent(number: int, size: int, error: OSError) -> str:
+    """Why a frame is not sent."""
+    if error.errno == errno.EMSGSIZE:
+        return f"frame {number} of {size:,} bytes is longer than the card takes ('netemu to-wire' cuts such ones)"
+    return f"frame {number} of {size:,} bytes: {error.strerror}"
+
+
 class FrameFlow:
     """Frames as they are, each with its moment after the start (ns), in order; sent by a guest's device."""
 
@@ -110,7 +118,10 @@ class FrameFlow:
         with await self._source.raw() as raw:
             for after, frame in self._frames:
                 await sleep_until(start + after)
-                await raw.send(frame)
+                try:
+                    await raw.send(frame)
+                except OSError as error:
+                    raise OSError(error.errno, _unsent(self._sent + 1, len(frame), error)) from None
                 self._sent += 1
                 self._duration = raw.loop.now - start
 

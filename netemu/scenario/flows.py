@@ -97,7 +97,7 @@ def flow_of(scenario: Scenario, traffic: Traffic, nodes: dict[str, Any]) -> Flow
 
 def _repeated(traffic: ScapyTraffic) -> Iterator[tuple[int, bytes]]:
     """The packets, all of them as often as is asked, at their interval."""
-    frames = parse_packets(traffic.packets)
+    frames = [frame for text in traffic.packets for frame in parse_packets(text)]
     for number in range(traffic.count * len(frames)):
         yield number * traffic.interval, frames[number % len(frames)]
 

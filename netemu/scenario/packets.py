@@ -15,6 +15,8 @@ from netemu.expect.words import did_you_mean
 
 _MOST_BYTES = 1 << 17
 _MOST_TEXT = 20_000
+_NEVER_FIRST = {"IP", "IPv6", "ARP", "ICMP", "UDP", "TCP"}
+"""What nobody means to be the first layer of a frame; anything else odd may be on purpose."""
 
 
 def parse_packets(text: str) -> list[bytes]:
@@ -32,6 +34,8 @@ def parse_packets(text: str) -> list[bytes]:
         raise ConfigError("expected a packet of scapy or a list of them, as in Ether()/IP(dst='10.0.0.2')/UDP()")
     frames = []
     for packet in packets:
+        if type(packet).__name__ in _NEVER_FIRST:
+            raise ConfigError(f"a frame begins with Ether(), as in Ether()/{type(packet).__name__}(...)")
         try:
             frames.append(bytes(packet))
         except Exception as error:  # noqa: BLE001 - there is no telling what scapy raises on values that do not fit

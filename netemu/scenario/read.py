@@ -40,13 +40,14 @@ from netemu.scenario.whole import Expected, Scenario
 
 _S = TypeVar("_S", bound=Section)
 _TOML_PLACE = re.compile(r"(.*) \(at line (\d+), column (\d+)\)")
+_TOML_TWICE = re.compile(r"cannot declare \((.*?),?\) twice", re.IGNORECASE)
 _NAMED = re.compile(r"[A-Za-z_][A-Za-z0-9_-]*")
 _WITHIN: dict[tuple[type[BaseModel], str], type[BaseModel]] = {
     (LinkSection, "at"): ChangeSection,
     (GuestSection, "cpu"): CpuSection,
 }
 """The tables within tables."""
-_BLANKS = {"ip": [], "between": [], "from": "", "to": "", "at": "", "file": "", "packets": "", "query": "", "that": []}
+_BLANKS = {"ip": [], "between": [], "from": "", "to": "", "at": "", "file": "", "packets": [], "query": "", "that": []}
 """What stands for keys that a table needs and has not, or has wrong, in the checks that follow."""
 _UNKNOWN = "extra_forbidden"
 """Pydantic's word for a key that a table does not have."""
@@ -63,8 +64,13 @@ def read_scenario(path: str, changes: dict[str, Any] | None = None) -> Scenario:
     lines = positions(text)
     mistakes = Mistakes(path, lines)
     for key, value in (changes or {}).items():
-        _change(data, key, value)
+        where = _change(data, key, value)
+        for inside in [place for place in lines if place[: len(where)] == where]:
+            del lines[inside]
+        lines[where] = 0  # it stands in no line
     scenario = _Reader(path, data, mistakes, lines).scenario
+    if not data.get("guest"):
+        mistakes.add((), "there is no guest: a scenario has a table [guest.NAME] for each, and [[link]]s between them")
     check(scenario, mistakes)
     mistakes.raise_any()
     return scenario
@@ -92,39 +98,70 @@ def _parsed(path: str, text: str) -> dict[str, Any]:
         found = _TOML_PLACE.fullmatch(str(error))
         last = text.count("\n") + (not text.endswith("\n"))
         line, words = (int(found[2]), f"{found[1]} (column {found[3]})") if found else (max(last, 1), str(error))
+        twice = _TOML_TWICE.match(words)
+        if twice is not None:
+            keys = re.findall(r"'([^']*)'", twice[1])
+            words = f"[{'.'.join(keys)}] is there already"
         raise ScenarioError(path, [Mistake(line, f"not TOML: {words[:1].lower()}{words[1:]}")]) from None
 
 
-def _change(data: dict[str, Any], dotted: str, value: Any) -> None:
-    """Set one value by its dotted key; raises `ConfigError` for a key that leads nowhere."""
+def _change(data: dict[str, Any], dotted: str, value: Any) -> Path:
+    """Set one value by its dotted key, and say where that is; raises `ConfigError` for a key that leads nowhere."""
     *way, last = dotted.split(".")
     at: Any = data
+    where: Path = ()
     for number, key in enumerate(way):
-        at = _step(at, key, ".".join(way[: number + 1]))
+        so_far = ".".join(way[: number + 1])
+        if where in {(), ("guest",), ("switch",), ("router",)}:
+            _must_exist(at, key, where, so_far)
+        step = _number(at, key, so_far, str(where[0])) if isinstance(at, list) else key
+        if isinstance(at, dict):
+            at.setdefault(key, {})
+        elif not isinstance(at, list):
+            raise ConfigError(f"--set {so_far}: that is no table")
+        at, where = at[step], (*where, step)
     if not isinstance(at, dict):
         raise ConfigError(f"--set {dotted}: {'.'.join(way)} is no table")
     at[last] = value
+    return (*where, last)
 
 
-def _step(at: Any, key: str, so_far: str) -> Any:
-    if isinstance(at, list):
-        number = _element(at, key)
-        if number is None:
-            names = [str(one.get("name", "")) for one in at if isinstance(one, dict)]
-            near = did_you_mean(key, filter(None, names))
-            raise ConfigError(f"--set {so_far}: no entry has the name or number {key!r}{near}")
-        return at[number]
-    if not isinstance(at, dict):
-        raise ConfigError(f"--set {so_far}: that is no table")
-    return at.setdefault(key, {})
+def _must_exist(at: Any, key: str, where: Path, so_far: str) -> None:
+    """A list of tables is there, if empty, and a guest, a switch or a router that is changed has a table."""
+    if not isinstance(at, dict) or key in at:
+        return
+    if not where and key in {"link", "traffic", "capture", "expect"}:
+        at[key] = []
+    elif where:
+        raise ConfigError(f"--set {so_far}: no {where[0]} is called {key!r}{did_you_mean(key, at)}")
 
 
-def _element(at: list[Any], key: str) -> int | None:
-    """The number of an entry, given by its name, or counted from 1."""
-    for number, one in enumerate(at):
-        if isinstance(one, dict) and one.get("name") == key:
-            return number
-    return int(key) - 1 if key.isdecimal() and 1 <= int(key) <= len(at) else None
+def _number(at: list[Any], key: str, so_far: str, kind: str) -> int:
+    """The number of an entry, given by the name that it goes by, or counted from 1."""
+    names = _names(at, kind)
+    if key in names:
+        return names.index(key)
+    if key.isdecimal() and 1 <= int(key) <= len(at):
+        return int(key) - 1
+    near = did_you_mean(key, filter(None, names))
+    raise ConfigError(f"--set {so_far}: no entry has the name or number {key!r}{near}")
+
+
+def _names(at: list[Any], kind: str) -> list[str]:
+    """What each of a list of tables is called; nothing for what is called nothing."""
+    count: dict[str, int] = {}
+    names = []
+    for one in at:
+        table = one if isinstance(one, dict) else {}
+        name = str(table.get("name", ""))
+        if not name and kind == "link" and isinstance(table.get("between"), list):
+            name = "-".join(map(str, table["between"]))
+        if not name and kind == "traffic":
+            of = str(table.get("kind"))
+            count[of] = count.get(of, 0) + 1
+            name = of if count[of] == 1 else f"{of}-{count[of]}"
+        names.append(name)
+    return names
 
 
 class _Reader:
@@ -278,6 +315,7 @@ def _in_words(error: ErrorDetails) -> str:
         "int_type": "a whole number",
         "int_from_float": "a whole number",
         "float_type": "a number",
+        "float_parsing": "a number",
         "finite_number": "a finite number",
         "bool_type": "true or false",
         "string_type": 'a text in "quotes"',

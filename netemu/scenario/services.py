@@ -47,6 +47,8 @@ class ScenarioServices:
         """None runs yet."""
         self._scenario, self._lab = scenario, lab
         self._running: list[Any] = []
+        self._of_everybody: list[DnsServer] = []
+        """Those that know the guests, also by addresses that are leased only now."""
 
     async def start(self) -> None:
         """Start them all, and have guests ask for addresses and names where they are told to.
@@ -63,6 +65,9 @@ class ScenarioServices:
         for client in clients:
             self._running.append(client)
             await client.acquire()
+        for server in self._of_everybody:
+            for name, addresses in self._everybody().items():
+                server.add(name, addresses)
 
     def _guest(self, name: str) -> Guest:
         guest = self._lab.nodes[name]
@@ -75,8 +80,10 @@ class ScenarioServices:
                 folder = self._scenario.folder / service.argument
                 return await ScenarioHttpServer(folder if service.argument else {}).serve(guest)
             case "dns":
-                records = dns_records(service.argument) if service.argument else self._everybody()
-                return await DnsServer(records).serve(guest)
+                server = DnsServer(dns_records(service.argument) if service.argument else {})
+                if not service.argument:
+                    self._of_everybody.append(server)
+                return await server.serve(guest)
             case "dhcp":
                 return await self._dhcp(guest, service.argument)
         return await _SIMPLE[service.name](guest)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from collections.abc import Callable
+from typing import Annotated, Any
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
@@ -17,6 +18,7 @@ from netemu.scenario.values import (
     Mac,
     Name,
     Route,
+    fault,
     listed_or_one,
     one_of,
 )
@@ -167,8 +169,25 @@ class ChangeSection(Section):
     """The link goes down."""
 
 
-Arguments = Annotated[str, BeforeValidator(lambda value: str(value) if type(value) is int else value)]
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _with_unit(unit: str) -> Callable[[Any], Any]:
+    """A validator that refuses a bare number: what tc takes it for (microseconds, bits a second) is a surprise here."""
+
+    def read(value: Any) -> Any:
+        if _is_number(value):
+            raise fault(f'expected a text with a unit, as in "{value}{unit}", not {value}')
+        return value
+
+    return read
+
+
+Arguments = Annotated[str, BeforeValidator(lambda value: str(value) if _is_number(value) else value)]
 """The arguments of a word of a link; a number is as good as its text."""
+Times = Annotated[str, BeforeValidator(_with_unit("ms"))]
+Rates = Annotated[str, BeforeValidator(_with_unit("mbit"))]
 
 
 class LinkSection(Section):
@@ -184,7 +203,7 @@ class LinkSection(Section):
     """The same for one direction alone: from the first end to the second."""
     backward: str = ""
     """The same for the other one."""
-    delay: Arguments = ""
+    delay: Times = ""
     """How long frames are under way: "10ms 2ms distribution normal"."""
     loss: Arguments = ""
     """How many are lost: "1%", "gemodel 1% 10%"."""
@@ -194,9 +213,9 @@ class LinkSection(Section):
     """How many have one bit wrong."""
     reorder: Arguments = ""
     """How many are sent ahead of others: "25% gap 5"."""
-    rate: Arguments = ""
+    rate: Rates = ""
     """How fast it sends: "10mbit"."""
-    slot: Arguments = ""
+    slot: Times = ""
     """When it may send: "10ms 20ms packets 5"."""
     limit: Arguments = ""
     """Frames that it holds at most."""

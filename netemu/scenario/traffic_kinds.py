@@ -7,7 +7,7 @@ from typing import Annotated, Any, ClassVar
 from pydantic import BeforeValidator, Field
 
 from netemu.scenario.topology import Section
-from netemu.scenario.values import Duration, Name, Rate, Size, fault, one_of, shown
+from netemu.scenario.values import Duration, Name, Rate, Size, fault, listed_or_one, one_of, shown
 
 
 def _sizes(value: Any) -> str:
@@ -140,7 +140,7 @@ class DnsTraffic(Targeted):
 class ScapyTraffic(Traffic):
     """``kind = "scapy"``: packets as scapy writes them, sent as they are."""
 
-    packets: str
+    packets: Annotated[list[str], BeforeValidator(listed_or_one)]
     """A packet, or a list: "Ether()/IP(dst='10.0.0.2')/UDP()"."""
     count: Count = 1
     """How often all of them are sent."""
