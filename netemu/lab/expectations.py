@@ -11,6 +11,7 @@ from netemu.capture import read_capture
 from netemu.errors import ConfigError
 from netemu.expect import Expectation, Measured, Sighting, Verdict, judge, parse_expectation
 from netemu.expect.measured import Value
+from netemu.expect.metrics import METRICS
 from netemu.expect.words import did_you_mean
 from netemu.lab.metrics import metrics_of
 
@@ -66,6 +67,10 @@ class Expectations:
         if isinstance(wanted, Sighting):
             self._look_at(wanted.place)
         elif not (measured := Measured(self._counters())).scopes(wanted.scope, wanted.metric):
+            if wanted.scope is None and wanted.metric in METRICS:
+                raise ConfigError(
+                    f"{wanted.metric} is measured of traffic, and needs of=...: what a ping or a flow gave"
+                )
             known = {name: None for scope in measured.values.values() for name in scope}
             where = f"{wanted.scope} has no" if wanted.scope else "nothing in the lab has a"
             raise ConfigError(f"{where} counter {wanted.metric!r}{did_you_mean(wanted.metric, known)}")
