@@ -239,4 +239,8 @@ class AsyncHost:
     async def raw(self, interface: int = 1, *, rcvbuf: int = 1 << 20) -> Raw:
         """A raw socket on an interface (by its index): whole frames out and in."""
         one = self._interface(interface)
-        return Raw(self.name, lambda handle: self.stack.raw.open(one, handle=handle, rcvbuf=rcvbuf))
+
+        def sender() -> tuple[bytes, list[str]]:
+            return one.mac.to_bytes(6, "big"), [halves_text(*address) for address in self.addresses]
+
+        return Raw(self.name, lambda handle: self.stack.raw.open(one, handle=handle, rcvbuf=rcvbuf), sender)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from netemu.aio.endpoint import MessageEndpoint
 from netemu.aio.failures import send_failure
+from netemu.aio.scapy_frames import frame_of
 from netemu.stack.messages.ping_and_raw import RawSocket
 
 
@@ -14,20 +16,28 @@ class Raw(MessageEndpoint):
 
     socket: RawSocket
 
-    def __init__(self, name: str, open_socket: Any) -> None:
-        """For `netemu.aio.host.AsyncHost.raw`; ``open_socket`` gets the handle and gives the socket."""
-        self._name = name
+    def __init__(self, name: str, open_socket: Any, sender: Callable[[], tuple[bytes, list[str]]]) -> None:
+        """For `netemu.aio.host.AsyncHost.raw`; ``open_socket`` gets the handle and gives the socket.
+
+        ``sender`` gives the MAC address and the other addresses of who sends.
+        """
+        self._name, self._sender = name, sender
         super().__init__(open_socket)
 
     async def send(self, frame: Any) -> None:
         """Send a frame, from its Ethernet header on: bytes, or a packet of scapy's.
 
+        A packet that leaves its sources open is from this host, and without a destination MAC address for everybody.
         Raises `OSError` for one that is too long, `ConfigError` for one that is too short.
         """
         self._refuse_closed()
-        problem = send_failure(self.socket.send(bytes(frame)), str(self))
+        problem = send_failure(self.socket.send(self.bytes_of(frame)), str(self))
         if problem is not None:
             raise problem
+
+    def bytes_of(self, frame: Any) -> bytes:
+        """What `send` sends of it."""
+        return frame_of(frame, *self._sender())
 
     async def receive(self) -> Any:
         """The next frame that comes in, dissected by scapy; its ``time`` is the emulated one, in seconds."""

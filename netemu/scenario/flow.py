@@ -107,8 +107,8 @@ def _unsent(number: int, size: int, error: OSError) -> str:
 class FrameFlow:
     """Frames as they are, each with its moment after the start (ns), in order; sent by a guest's device."""
 
-    def __init__(self, source: AsyncHost, frames: Iterable[tuple[int, bytes]]) -> None:
-        """From a guest."""
+    def __init__(self, source: AsyncHost, frames: Iterable[tuple[int, Any]]) -> None:
+        """From a guest: bytes, or packets of scapy's."""
         self._source, self._frames = source, frames
         self._sent, self._duration = 0, 0
 
@@ -121,7 +121,7 @@ class FrameFlow:
                 try:
                     await raw.send(frame)
                 except OSError as error:
-                    raise OSError(error.errno, _unsent(self._sent + 1, len(frame), error)) from None
+                    raise OSError(error.errno, _unsent(self._sent + 1, len(raw.bytes_of(frame)), error)) from None
                 self._sent += 1
                 self._duration = raw.loop.now - start
 

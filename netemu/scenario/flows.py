@@ -95,11 +95,11 @@ def flow_of(scenario: Scenario, traffic: Traffic, nodes: dict[str, Any]) -> Flow
     raise AssertionError(traffic.kind)
 
 
-def _repeated(traffic: ScapyTraffic) -> Iterator[tuple[int, bytes]]:
+def _repeated(traffic: ScapyTraffic) -> Iterator[tuple[int, Any]]:
     """The packets, all of them as often as is asked, at their interval."""
-    frames = [frame for text in traffic.packets for frame in parse_packets(text)]
-    for number in range(traffic.count * len(frames)):
-        yield number * traffic.interval, frames[number % len(frames)]
+    packets = [packet for text in traffic.packets for packet in parse_packets(text)]
+    for number in range(traffic.count * len(packets)):
+        yield number * traffic.interval, packets[number % len(packets)]
 
 
 def _recorded(scenario: Scenario, traffic: ReplayTraffic) -> Iterator[tuple[int, bytes]]:

@@ -10,6 +10,7 @@ import ast
 import logging
 from typing import Any
 
+from netemu.aio.scapy_frames import frame_of
 from netemu.errors import ConfigError
 from netemu.expect.words import did_you_mean
 
@@ -19,8 +20,8 @@ _NEVER_FIRST = {"IP", "IPv6", "ARP", "ICMP", "UDP", "TCP"}
 """What nobody means to be the first layer of a frame; anything else odd may be on purpose."""
 
 
-def parse_packets(text: str) -> list[bytes]:
-    """The frames that a text describes; raises `ConfigError` for what is no packet."""
+def parse_packets(text: str) -> list[Any]:
+    """The packets of scapy's that a text describes; raises `ConfigError` for what is no packet."""
     if len(text) > _MOST_TEXT:
         raise ConfigError(f"packets are described in at most {_MOST_TEXT} characters")
     try:
@@ -32,15 +33,14 @@ def parse_packets(text: str) -> list[bytes]:
     packets = made if isinstance(made, list) else [made]
     if not packets or not all(isinstance(packet, _packet_class()) for packet in packets):
         raise ConfigError("expected a packet of scapy or a list of them, as in Ether()/IP(dst='10.0.0.2')/UDP()")
-    frames = []
     for packet in packets:
         if type(packet).__name__ in _NEVER_FIRST:
             raise ConfigError(f"a frame begins with Ether(), as in Ether()/{type(packet).__name__}(...)")
         try:
-            frames.append(bytes(packet))
+            frame_of(packet, bytes(6), ())
         except Exception as error:  # noqa: BLE001 - there is no telling what scapy raises on values that do not fit
             raise ConfigError(f"scapy cannot build this packet: {error}") from None
-    return frames
+    return packets
 
 
 def _packet_class() -> Any:
