@@ -1,7 +1,7 @@
 """Frames from scapy's packets: what they leave open is said by the guest that sends them.
 
-Scapy itself would ask this machine: its addresses, its routes, and for the receiver's MAC address even its network. In a
-lab nothing of that is true, and a run would differ from machine to machine.
+Scapy itself would ask this machine: its addresses, its routes, and for the receiver's MAC address even its network. In
+a lab nothing of that is true, and a run would differ from machine to machine.
 """
 
 from __future__ import annotations
