@@ -22,7 +22,7 @@ __all__ = ["plain_entries"]
         (lambda lab: lab.guest(""), "not empty"),
         (lambda lab: lab.router("r", ["10.0.0.1/24", "10.0.1.1/24"], mtu=[1500]), "has 2 ports"),
         (lambda lab: lab.router("r", ["10.0.0.1/24"], mtu=[1500, 1500]), "has 1 ports"),
-        (lambda lab: lab.link("a", lab.switch("sw")), "joins guests, routers"),
+        (lambda lab: lab.link("a", lab.switch("sw")), "nothing in the lab is called 'a'"),
         (lambda lab: lab.link(lab.switch("sw"), None), "joins guests, routers"),
     ],
 )
