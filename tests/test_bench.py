@@ -345,6 +345,6 @@ class TestEndToEnd:
                 assert running.poll() is None
                 time.sleep(0.05)
             running.send_signal(number)
-            assert running.wait(timeout=20) == 1
+            assert running.wait(timeout=120) == 1
         assert_gone(int(pid.read_text()))
         assert not any(folder.iterdir())
