@@ -138,7 +138,7 @@ def shower(frames: list[bytes], seed: int) -> None:
                 for frame in frames:
                     await raw.send(frame)
                     await asyncio.sleep(100e-6)
-            await asyncio.sleep(700)  # connections that were begun are given up, neighbours forgotten
+            await asyncio.sleep(1500)  # connections are given up (15 retransmissions: 925 s), neighbours forgotten
             for target in (victim, router):
                 for version in (4, 6):
                     stats = await friend.ping(target, count=15, version=version)
@@ -166,7 +166,7 @@ def stations() -> list[bytes]:
     return [bytes.fromhex(mac) for mac in ("020000000001", "020000000004", "ffffffffffff", "333300000001")]
 
 
-@pytest.mark.parametrize("seed", [0, 2, 3])
+@pytest.mark.parametrize("seed", [0, 1, 3])
 def test_mutated_traffic_does_no_lasting_harm(traffic: list[bytes], seed: int) -> None:
     rng = random.Random(seed)
     shower([mutated(rng, rng.choice(traffic), stations()) for _ in range(3000)], seed)

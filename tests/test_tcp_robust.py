@@ -57,6 +57,20 @@ class TestBlindAttacks:
         assert sock.read() is None
         assert b.moved()["TcpExtTCPChallengeACK"] == 1
 
+    def test_bare_segments_outside_the_window_are_answered_twice_a_second(self) -> None:
+        """As Linux: else two ends that disagree on where they are answer each other without end."""
+        b = TcpBench()
+        b.accepted()
+        for _ in range(3):
+            b.inject(".", -500, 1)
+        assert len(b.collect()) == 1
+        assert b.moved()["TcpExtTCPACKSkippedSeq"] == 2
+        b.inject("P.", -500, 1, data=b"old")
+        assert len(b.collect()) == 2
+        b.after(500)
+        b.inject(".", -500, 1)
+        assert len(b.collect()) == 3
+
     def test_challenges_are_limited(self) -> None:
         """RFC 5961 section 7: as many in a second as the settings say."""
         b = TcpBench(challenge_acks=3)

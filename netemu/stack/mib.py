@@ -184,6 +184,8 @@ class TcpExtMib(Struct):
     TCPToZeroWindowAdv: i64
     TCPSynRetrans: i64
     TCPOrigDataSent: i64
+    TCPACKSkippedPAWS: i64
+    TCPACKSkippedSeq: i64
     TCPWinProbe: i64
     TCPKeepAlive: i64
 

@@ -7,7 +7,7 @@ from netemu.stack.mib import tcp_ext_mib_at
 from netemu.stack.tcp.events import tell
 from netemu.stack.tcp.lifetime import timers_of
 from netemu.stack.tcp.options import options_at, unwrap_sacks
-from netemu.stack.tcp.owed import challenge
+from netemu.stack.tcp.owed import answers_out_of_window, challenge
 from netemu.stack.tcp.recovery import acked_in_recovery, arm_retransmit, duplicate_acked, new_data_acked
 from netemu.stack.tcp.rtt import rtt_at, rtt_sample
 from netemu.stack.tcp.scoreboard import highest_sacked, sacked_bytes, scoreboard_at, update
@@ -103,7 +103,7 @@ def take_ack(tcb: Tcb, segment: Segment) -> i64:
     """Take a segment's ACK; 1 if the segment is to be looked at further, 0 if it is dropped."""
     ack = segment.ack
     if ack > tcb.snd_nxt:
-        tcb.ack_now = 1
+        answers_out_of_window(tcb, segment)
         return 0
     if ack < tcb.snd_una - max(tcb.max_snd_wnd, 1 << 16):
         challenge(tcb)  # RFC 5961 section 5.2

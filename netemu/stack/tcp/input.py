@@ -20,7 +20,7 @@ from netemu.stack.tcp.lifetime import (
     timers_of,
 )
 from netemu.stack.tcp.options import options_at
-from netemu.stack.tcp.owed import challenge
+from netemu.stack.tcp.owed import answers_out_of_window, challenge
 from netemu.stack.tcp.receive_buffer import receive_buffer_at
 from netemu.stack.tcp.resets import answer_with_reset
 from netemu.stack.tcp.segment import ACK, FIN, RST, SYN, Segment, segment_at, take_segment
@@ -67,8 +67,10 @@ def _timestamp_rejects(tcb: Tcb, segment: Segment) -> i64:
         return 1
     if _older(options.ts_val, tcb.ts_recent) == 0 or timers_of(tcb).now - tcb.ts_recent_when > _PAWS_IDLE:
         return 0
-    tcp_ext_mib_at(table_at(tcb.table).ext).PAWSEstab += 1
-    tcb.ack_now = 1
+    ext = tcp_ext_mib_at(table_at(tcb.table).ext)
+    ext.PAWSEstab += 1
+    if answers_out_of_window(tcb, segment) == 0:
+        ext.TCPACKSkippedPAWS += 1
     return 1
 
 
@@ -159,7 +161,8 @@ def _other_states(table: TcpTable, address: i64, segment: Segment, skb: Skb) -> 
                 tcp_ext_mib_at(table.ext).TCPSYNChallenge += 1
                 challenge(tcb)
             else:
-                tcb.ack_now = 1
+                if answers_out_of_window(tcb, segment) == 0:
+                    tcp_ext_mib_at(table.ext).TCPACKSkippedSeq += 1
                 restart_time_wait(tcb)
         return
     if segment.flags & RST:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from netemu.jit import kernel
+from netemu.jit import i64, kernel
 from netemu.stack.mib import tcp_ext_mib_at
 from netemu.stack.tcp.lifetime import settings_of, timers_of
+from netemu.stack.tcp.segment import SYN, Segment
 from netemu.stack.tcp.table import table_at
 from netemu.stack.tcp.tcb import Tcb
 from netemu.timers import timer_start
 
 _SECOND = 1_000_000_000
+OUT_OF_WINDOW_INTERVAL = _SECOND // 2
+"""ns between two answers to what lies outside the window: Linux's tcp_invalid_ratelimit."""
 
 
 @kernel
@@ -24,6 +27,22 @@ def challenge(tcb: Tcb) -> None:
         table.challenge_count += 1
         tcp_ext_mib_at(table.ext).TCPChallengeACK += 1
         tcb.ack_now = 1
+
+
+@kernel
+def answers_out_of_window(tcb: Tcb, segment: Segment) -> i64:
+    """1 if a segment outside the window is to be acknowledged, and noted; after tcp_oow_rate_limited.
+
+    Bytes always are: they were sent again since our acknowledgement was lost. Two ends that no longer agree on where
+    they are would answer each other's bare acknowledgements without end, so these are answered now and then.
+    """
+    if segment.length == 0 or segment.flags & SYN:
+        now = timers_of(tcb).now
+        if now < tcb.silent_until:
+            return 0
+        tcb.silent_until = now + OUT_OF_WINDOW_INTERVAL
+    tcb.ack_now = 1
+    return 1
 
 
 @kernel

@@ -275,6 +275,8 @@ class Tcb(Struct):
     """Probes sent since."""
 
     # What is owed to the peer, and goes out when all is said about the segment at hand (`sending.tcp_output`).
+    silent_until: i64
+    """Until then segments without bytes that lie outside the window get no answer."""
     ack_now: i64
     """1: an acknowledgement."""
     syn_now: i64
