@@ -35,6 +35,10 @@ class WireHost(MessageHost):
         self.interface.ipv6_hi, self.interface.ipv6_lo = self.addresses[6]
         self.interfaces = [self.interface]
 
+    def learned_addresses(self) -> list[tuple[int, int]]:
+        """None: nobody advertises a prefix on this wire."""
+        return []
+
     def _send(self, host: int, packet: int) -> int:
         result = super()._send(host, packet)
         if result == SENT:
