@@ -105,11 +105,14 @@ def _unsent(number: int, size: int, error: OSError) -> str:
 
 
 class FrameFlow:
-    """Frames as they are, each with its moment after the start (ns), in order; sent by a guest's device."""
+    """Frames as they are, each with its moment after the start (ns), in order; sent by a guest's device.
 
-    def __init__(self, source: AsyncHost, frames: Iterable[tuple[int, Any]]) -> None:
+    The last of them, and what answers it, has ``drain`` ns to arrive: the flow is not over before.
+    """
+
+    def __init__(self, source: AsyncHost, frames: Iterable[tuple[int, Any]], *, drain: int = SECOND) -> None:
         """From a guest: bytes, or packets of scapy's."""
-        self._source, self._frames = source, frames
+        self._source, self._frames, self._drain = source, frames, drain
         self._sent, self._duration = 0, 0
 
     async def run(self) -> None:
@@ -124,6 +127,7 @@ class FrameFlow:
                     raise OSError(error.errno, _unsent(self._sent + 1, len(raw.bytes_of(frame)), error)) from None
                 self._sent += 1
                 self._duration = raw.loop.now - start
+            await sleep_until(raw.loop.now + self._drain)
 
     def metrics(self) -> dict[str, Value]:
         """Of frames."""
