@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 from pathlib import Path
 
 import pytest
@@ -199,6 +200,25 @@ def test_after_an_interrupt_the_lab_goes_on_or_is_closed_with_its_captures(tmp_p
         assert lab.run(b.ping(a, count=1)).received == 1
     # ARP both ways, three echoes and one.
     assert len(list(read_capture(path))) >= 2 + 6 + 2
+
+
+def test_an_interrupt_inside_a_task_is_told_once(caplog: pytest.LogCaptureFixture) -> None:
+    """By the call that ran the lab; not again, with a traceback, when the task is gone."""
+
+    async def interrupted() -> None:
+        await asyncio.sleep(1)
+        raise KeyboardInterrupt
+
+    async def main() -> None:
+        task = asyncio.create_task(interrupted())
+        await asyncio.sleep(2)
+        await task
+
+    with Lab() as lab, pytest.raises(KeyboardInterrupt):
+        lab.run(main())
+    del lab
+    gc.collect()
+    assert caplog.records == []
 
 
 def test_a_task_that_cannot_be_ended_does_not_cost_the_captures(tmp_path: Path) -> None:

@@ -63,9 +63,12 @@ def _listed(words: str | Iterable[U]) -> Iterable[str | U]:
     return [words] if isinstance(words, str) else words
 
 
-def _but_cancelled(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
-    """Tell of errors that nobody took; that a handler of asyncio's streams was cancelled, which they tell, is none."""
-    if not isinstance(context.get("exception"), asyncio.CancelledError):
+def _tell_errors(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    """Tell of errors that nobody took.
+
+    That a handler of asyncio's streams was cancelled is none, nor is an interrupt in a task: who runs the loop gets it.
+    """
+    if not isinstance(context.get("exception"), asyncio.CancelledError | KeyboardInterrupt):
         loop.default_exception_handler(context)
 
 
@@ -83,6 +86,7 @@ class Lab:
         self.world = World()
         load_kernels()
         self.loop = EmulatedLoop(self.world, realtime=realtime)
+        self.loop.set_exception_handler(_tell_errors)
         self.names = Names()
         self.nodes: dict[str, Node] = {}
         self.links: dict[str, LabLink] = {}
@@ -348,7 +352,6 @@ class Lab:
     def _end_tasks(self) -> None:
         """Cancel what runs, and let it come to its end."""
         left = asyncio.all_tasks(self.loop)
-        self.loop.set_exception_handler(_but_cancelled)
         for task in left:
             task.cancel()
         if left:
