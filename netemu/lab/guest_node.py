@@ -29,11 +29,11 @@ from netemu.engine.extras import send_calls
 from netemu.engine.outgoing import hand_down
 from netemu.engine.state import DONE, Engine, engine_at
 from netemu.frame import FRAME_SIZE, frame_at
-from netemu.jit import Struct, call1, entry, i64, kernel, load32, memcpy, pointer, struct
+from netemu.jit import Struct, call1, entry, i64, kernel, load32, pointer, struct
 from netemu.net.port import port_send
 from netemu.net.wire_frame import copied_frame, put_wire_frame, wire_frame_at, wire_pool_at
 from netemu.skb import CHECKSUM_PARTIAL, skb_at
-from netemu.stack.packet import Packet, packet_at
+from netemu.stack.packet import Packet, copy_packet, packet_at
 from netemu.timers import STOPPED, Timers, call_at, timer_at, timer_start, timers_at
 
 EARLY_FRAMES = 32
@@ -159,6 +159,15 @@ def _clock(node: GuestNode, e: Engine) -> VirtnetInfo:
     return vi
 
 
+@kernel
+def _send_turn(node: GuestNode, e: Engine, timers: Timers) -> None:
+    """The turn of the send queues, without one of the guest's."""
+    e.turn_due = 1
+    e.softirq = 0
+    _play(node, e, timers)
+    _after(node, e, timers, node.interrupt_latency)
+
+
 @entry
 def guest_receive(address: i64, _number: i64, wire_frame: i64) -> i64:
     """A frame arrives at the device of the `GuestNode`; hook of its port."""
@@ -210,10 +219,7 @@ def guest_kick(address: i64, _unused: i64) -> i64:
     node.kicked = 0
     node.pending_frames = 0
     node.pending_bytes = 0
-    e.turn_due = 1
-    e.softirq = 0
-    _play(node, e, timers)
-    _after(node, e, timers, node.interrupt_latency)
+    _send_turn(node, e, timers)
     return 0
 
 
@@ -225,10 +231,7 @@ def guest_calls(address: i64, _unused: i64) -> i64:
     timers = timers_at(node.timers)
     _clock(node, e)
     send_calls(e, timers.now)
-    e.turn_due = 1  # the send queues' calls
-    e.softirq = 0
-    _play(node, e, timers)
-    _after(node, e, timers, node.interrupt_latency)
+    _send_turn(node, e, timers)  # which has the send queues' calls
     return 0
 
 
@@ -242,10 +245,7 @@ def _tap(e: Engine, p: Packet, size: i64, now: i64) -> None:
     if at == 0:
         sink.missed += 1
     else:
-        head = p.transport + p.transport_len - p.data
-        memcpy(at, p.data, head)
-        memcpy(at + head, p.payload, p.payload_len)
-        memcpy(at + head + p.payload_len, p.more, p.more_len)
+        copy_packet(p, at)
 
 
 @kernel

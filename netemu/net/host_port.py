@@ -16,7 +16,6 @@ from netemu.jit import (
     load8,
     load16,
     load16be,
-    memcpy,
     memset,
     pointer,
     store8,
@@ -27,7 +26,7 @@ from netemu.net.port import port_send
 from netemu.net.wire_frame import VNET_ROOM, alloc_wire_frame, put_wire_frame, wire_frame_at, wire_pool_at
 from netemu.skb import CHECKSUM_NONE, CHECKSUM_PARTIAL, CHECKSUM_UNNECESSARY, Skb, skb_at
 from netemu.stack.host import interface_at
-from netemu.stack.packet import packet_at
+from netemu.stack.packet import copy_packet, packet_at
 from netemu.stack.state import PACKET_BROADCAST, PACKET_HOST, PACKET_MULTICAST, PACKET_OTHERHOST
 from netemu.timers import timers_at
 
@@ -124,10 +123,7 @@ def host_port_xmit(address: i64, packet: i64) -> i64:
         return 0
     wf = wire_frame_at(wire_frame)
     frame = frame_at(wf.frame)
-    memcpy(frame.address, p.data, head)
-    memcpy(frame.address + head, p.payload, p.payload_len)
-    if p.more_len > 0:
-        memcpy(frame.address + head + p.payload_len, p.more, p.more_len)
+    copy_packet(p, frame.address)
     frame.tstamp = timers_at(card.timers).now
     if p.partial != 0:
         frame.vnet = wf.buffer

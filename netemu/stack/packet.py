@@ -12,7 +12,7 @@ does the rest, or is finished in software (`netemu.stack.ipv4.output`).
 
 from __future__ import annotations
 
-from netemu.jit import Buffer, Struct, allocate, i64, kernel, pointer, store16be, store32be, struct
+from netemu.jit import Buffer, Struct, allocate, i64, kernel, memcpy, pointer, store16be, store32be, struct
 
 ETH_HLEN = 14
 HEADROOM = 192
@@ -120,6 +120,16 @@ def packet_len(packet: i64) -> i64:
     """Bytes from the first header there is to the end of the payload."""
     p = packet_at(packet)
     return p.transport + p.transport_len - p.data + p.payload_len + p.more_len
+
+
+@kernel
+def copy_packet(p: Packet, target: i64) -> None:
+    """Copy a packet, all `packet_len` bytes of it, to host ``target``: headers, and the payload in its two pieces."""
+    head = p.transport + p.transport_len - p.data
+    memcpy(target, p.data, head)
+    memcpy(target + head, p.payload, p.payload_len)
+    if p.more_len > 0:
+        memcpy(target + head + p.payload_len, p.more, p.more_len)
 
 
 @kernel
